@@ -1,0 +1,12 @@
+//! Reporting what happened.
+
+use clawsec_proto as pb;
+
+/// Takes events. Never blocks: an event that cannot be kept is counted, and the count becomes an event.
+pub trait EventSink: Send + Sync + 'static {
+    /// Takes one event; the sink fills `sequence`, `policy_hash`, and `time_us` when it is 0.
+    fn emit(&self, event: pb::Event);
+
+    /// Counts events that were lost before they reached the sink, by the way they were lost.
+    fn lost(&self, way: &'static str, count: u64);
+}
