@@ -37,16 +37,28 @@ chmod 0755 "$tmp"
 
 printf '{"private":true}\n' > "$tmp/package.json"
 
-# npm stages are quiet; each one gets a line of its own so that a slow machine
-# does not look stuck. A node package whose install script is skipped has no
-# bin/node, hence --foreground-scripts only for that one package.
+# npm is quiet, and each stage gets a line of its own so that a slow machine
+# does not look stuck.
 say "1/3 installing node@$node_version"
 (cd "$tmp" && npm install --no-audit --no-fund --loglevel=error --foreground-scripts \
     "node@$node_version" >&2)
 
+# npm itself must run on the new Node: on an older one it silently leaves out
+# every optional package that asks for a newer engine, and those are OpenClaw's
+# prebuilt native parts.
+PATH=$tmp/node_modules/node/bin:$PATH
+export PATH
 say "2/3 installing openclaw@$openclaw_version (about a minute, 650 MB)"
 (cd "$tmp" && npm install --no-audit --no-fund --loglevel=error --ignore-scripts \
     "openclaw@$openclaw_version" >&2)
+# OpenClaw finishes its own installation at its first start, and refuses to start
+# where it may not write into its package: that would be every sandboxed start.
+# HOME is the temporary directory because the step may leave a cache behind.
+HOME=$tmp "$tmp/node_modules/node/bin/node" --input-type=module -e '
+  const { completePendingPackageLifecycle } =
+    await import(process.argv[1] + "/dist/infra/package-lifecycle.js");
+  await completePendingPackageLifecycle({ packageRoot: process.argv[1] });
+' "$tmp/node_modules/openclaw" >&2
 
 say "3/3 checking"
 # shellcheck disable=SC2016 # the ${...} below is JavaScript's
@@ -60,6 +72,10 @@ found=$("$tmp/node_modules/node/bin/node" -p \
     'require(process.argv[1]).version' "$tmp/node_modules/openclaw/package.json")
 if [ "$found" != "$openclaw_version" ]; then
     say "expected OpenClaw $openclaw_version but npm installed $found"
+    exit 1
+fi
+if [ -e "$tmp/node_modules/openclaw/.openclaw-lifecycle-pending" ]; then
+    say "OpenClaw's own installation step did not finish"
     exit 1
 fi
 chmod -R a+rX,go-w "$tmp"

@@ -6,7 +6,6 @@
 // rewriting it.
 
 import { writeFileSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
 export interface OpenClawConfigOptions {
@@ -116,4 +115,4 @@ async function main(): Promise<void> {
   else writeFileSync(values.out, text, { mode: 0o644 });
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await main();
+if (import.meta.main) await main();
