@@ -6,8 +6,11 @@
 pub mod ask;
 pub mod event;
 pub mod scope;
+pub mod sys;
+pub mod who;
 
 pub use ask::{Asker, Inquiry, InquiryChannel, Outcome};
 pub use clawsec_proto as pb;
 pub use event::EventSink;
 pub use scope::{Scope, SubjectScope};
+pub use who::{Describe, FromProc};
