@@ -84,6 +84,13 @@ impl FileGate {
         init_pid: i32,
         guards: &[pb::FileGuard],
     ) -> Result<Option<SandboxFiles>, FileGateError> {
+        if let Some(guard) = guards.iter().find(|guard| guard.names) {
+            return Err(FileGateError::Mark {
+                path: guard.path.clone(),
+                sandbox: scope.sandbox.clone(),
+                why: "this loader cannot ask about deletes, renames, links and truncates; deny them instead".into(),
+            });
+        }
         let open: Vec<_> = guards.iter().filter(|guard| guard.open).collect();
         if open.is_empty() {
             return Ok(None);

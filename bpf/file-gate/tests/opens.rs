@@ -272,6 +272,16 @@ async fn a_guard_on_something_that_is_no_mount_is_refused() {
     assert!(error.to_string().contains("not a mount of its own"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_the_loader_cannot_keep_is_refused() {
+    let subject = Subject::start("true");
+    let asker = Scripted::new(&[pb::Verdict::Allow], pb::CacheScope::None);
+    let gate = FileGate::new(Arc::new(Shared(asker)), Arc::new(Events::default()), Arc::new(FromProc));
+    let guard = pb::FileGuard { names: true, ..subject.guard() };
+    let error = gate.attach(&subject.scope, subject.pid(), &[guard]).expect_err("refused");
+    assert!(error.to_string().contains("cannot ask about deletes"), "{error}");
+}
+
 #[test]
 fn the_probe_denies_and_allows() {
     let capability = clawsec_file_gate::probe();
