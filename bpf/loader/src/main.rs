@@ -1,2 +1,3 @@
-//! (being written)
+//! `clawsec-loader`: see `--help`.
+
 fn main() {}

@@ -1,0 +1,101 @@
+//! The command line and what the process's end means.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// How the loader ends. The numbers are those of sysexits.h where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Stopped by a signal; nothing is left.
+    Stopped,
+    /// A mechanism that no sandbox can do without is missing.
+    Unavailable,
+    /// Something failed that should not.
+    Internal,
+    /// The runtime directory or the socket cannot be made.
+    CannotCreate,
+    /// Another loader serves this runtime directory.
+    Busy,
+    /// Not started as root.
+    NotRoot,
+}
+
+impl Exit {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Stopped => 0,
+            Self::Unavailable => 69,
+            Self::Internal => 70,
+            Self::CannotCreate => 73,
+            Self::Busy => 75,
+            Self::NotRoot => 77,
+        }
+    }
+}
+
+/// The native loader of clawsec: applies what the supervisor compiled, asks for the rest, and kills.
+#[derive(Debug, Parser)]
+#[command(
+    name = "clawsec-loader",
+    version,
+    after_help = "It serves RUNTIME_DIR/loader.sock until SIGTERM, SIGINT or SIGHUP; then every sandbox is killed and cleaned up.\n\n\
+Exit codes:\n   \
+0  stopped by a signal, nothing is left\n   \
+2  the command line is wrong\n  \
+69  a mechanism that no sandbox can do without is missing\n  \
+70  an internal failure, or something survived the kill\n  \
+73  the runtime directory or the socket cannot be made\n  \
+75  another loader serves this runtime directory\n  \
+77  not started as root"
+)]
+pub struct Options {
+    /// Folder for the socket, the sandboxes and their network namespaces. Made if it does not exist.
+    #[arg(long, value_name = "DIR", env = "CLAWSEC_RUNTIME_DIR", default_value = "/run/clawsec")]
+    pub runtime_dir: PathBuf,
+
+    /// The static init shim (clawsec-init) that is mounted into every sandbox.
+    #[arg(long, value_name = "PATH", env = "CLAWSEC_SHIM")]
+    pub shim: PathBuf,
+
+    /// Group whose members may use the socket, by name or number. Whoever may use it is as good as root.
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+
+    /// User who may use the socket beside root, by number.
+    #[arg(long, value_name = "UID")]
+    pub socket_uid: Option<u32>,
+
+    /// How log lines are written to standard error. RUST_LOG sets the levels.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_names_every_exit_code() {
+        Options::command().debug_assert();
+        let help = Options::command().render_long_help().to_string();
+        for exit in
+            [Exit::Stopped, Exit::Unavailable, Exit::Internal, Exit::CannotCreate, Exit::Busy, Exit::NotRoot]
+        {
+            let code = format!("{}  ", exit.code());
+            assert!(help.lines().any(|line| line.trim_start().starts_with(&code)), "{code}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The loader: applies what the supervisor compiled, asks it for the rest, and kills.
+//!
+//! It knows no policy language. This crate serves the contract (`proto/clawsec/v1/loader.proto`) and wires the gates;
+//! each gate is a crate of its own.
+
+pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod conversation;
+pub mod log;
+pub mod socket;
+pub mod spool;
+pub mod tables;
