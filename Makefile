@@ -1,0 +1,67 @@
+# Every target works without a terminal, under CI, and from a tree that was just cloned.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# node_modules/.bin brings Node 24; rustup's folder is not in the PATH of every shell.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+GENERATED := proto/gen/clawsec/v1/control.ts proto/gen/clawsec/v1/loader.ts
+LOADER := bpf/target/release/clawsec-loader
+SHIM := bpf/target/static/$(HOST)/release/clawsec-init
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: demo
+demo: build ## Show clawsec at work on this host, from nothing
+	@node dist/test/demo/main.js
+
+.PHONY: test
+test: ## Run every check and test; the last line counts them (needs root)
+	@test/tools/test.sh
+
+.PHONY: deps
+deps: ## Install what is missing: Debian packages, npm packages, crates
+	@test/tools/deps.sh
+
+.PHONY: build
+build: deps $(GENERATED) ## Build the supervisor, the loader and the init shim
+	@echo '==> build: TypeScript'
+	@tsc -p tsconfig.json
+	@echo '==> build: loader$(if $(wildcard $(LOADER)),, (the first time takes some minutes))'
+	@cd bpf && cargo build --release --locked --quiet -p clawsec-loader
+	@echo '==> build: init shim (static)'
+	@cd bpf && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --quiet \
+	  -p clawsec-init --target $(HOST) --target-dir target/static
+	@test/tools/check-static.sh $(SHIM)
+
+$(GENERATED) &: proto/clawsec/v1/loader.proto proto/clawsec/v1/control.proto test/tools/gen-proto.sh
+	@echo '==> build: generated types of the contract'
+	@test/tools/gen-proto.sh
+	@touch $(GENERATED)
+
+.PHONY: lint
+lint: deps $(GENERATED) ## Check formatting, types, borders between the parts, scripts
+	@node test/tools/lint.ts
+
+.PHONY: bench
+bench: build ## Measure what clawsec costs on this host
+	@node dist/test/bench/main.js
+
+.PHONY: escape conformance chaos
+escape: ## Try to break out of a sandbox
+	@echo 'make escape: there is no suite of escape attempts yet; nothing was run.'
+conformance: ## Compare what layers allow with what the policy says
+	@echo 'make conformance: there is no conformance suite yet; nothing was run.'
+chaos: ## Kill each part at the worst moment
+	@echo 'make chaos: there is no chaos suite yet; nothing was run.'
+
+.PHONY: clean
+clean: ## Remove what was built (installed packages stay)
+	rm -rf dist proto/gen test/.work bpf/target

@@ -1,0 +1,80 @@
+import { run } from "./exec.ts";
+
+export interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+export interface StepResult {
+  counts: Counts;
+  /** What failed or was skipped, one sentence each. */
+  notes: string[];
+}
+
+/** One stage of a run: something that is done, and counted. */
+export interface Step {
+  name: string;
+  run(): Promise<StepResult>;
+}
+
+export const passed: StepResult = { counts: { passed: 1, failed: 0, skipped: 0 }, notes: [] };
+export const nothing: StepResult = { counts: { passed: 0, failed: 0, skipped: 0 }, notes: [] };
+
+export function failed(...notes: string[]): StepResult {
+  return { counts: { passed: 0, failed: 1, skipped: 0 }, notes };
+}
+
+export function skipped(...notes: string[]): StepResult {
+  return { counts: { passed: 0, failed: 0, skipped: 1 }, notes };
+}
+
+export function add(a: Counts, b: Counts): Counts {
+  return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
+}
+
+/** The line that ends a run: "3 passed, 0 failed, 1 skipped". */
+export function line(counts: Counts): string {
+  return `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
+}
+
+/** A step that is one command: passed when it exits with 0; its output is shown when it does not. */
+export function commandStep(name: string, command: readonly string[], cwd = ""): Step {
+  return {
+    name,
+    async run() {
+      const outcome = await run(command, { cwd });
+      if (outcome.code === 0) return passed;
+      return failed(`${outcome.stdout}${outcome.stderr}`.trimEnd(), outcome.ending);
+    },
+  };
+}
+
+/**
+ * Runs the steps one after the other and adds up what they count. A step that throws counts as one failure
+ * under its name, and the next one still runs.
+ */
+export async function runSteps(
+  steps: readonly Step[],
+  print: (text: string) => void = console.log,
+): Promise<Counts> {
+  let total: Counts = nothing.counts;
+  const failures: string[] = [];
+  for (const step of steps) {
+    print(`==> ${step.name}`);
+    const started = performance.now();
+    let result: StepResult;
+    try {
+      result = await step.run();
+    } catch (error) {
+      result = failed(`crashed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    for (const note of result.notes) print(note);
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    print(`<== ${step.name}: ${line(result.counts)} in ${seconds} s`);
+    if (result.counts.failed > 0) failures.push(step.name);
+    total = add(total, result.counts);
+  }
+  if (failures.length > 0) print(`failed steps: ${failures.join(", ")}`);
+  return total;
+}

@@ -1,0 +1,28 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * Two projects, because they may not be mixed: unit tests touch nothing outside their process and a temporary
+ * folder and run side by side; end-to-end tests start loaders and sandboxes, so one file runs after the other.
+ */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["{agent,policy,tui}/**/*.test.{ts,tsx}", "test/tools/**/*.test.ts"],
+          testTimeout: 10_000,
+        },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/{e2e,openclaw,demo,bench}/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
