@@ -8,9 +8,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { GatewayClient } from "../openclaw/gateway-client.js";
 import { attended, unattended } from "./ask.js";
-import { Clawsec } from "./clawsec.js";
-import { ask, HealthWatch } from "./health.js";
-import { firstLine, makeTestHosts, type TestHosts } from "./hosts.js";
+import { Clawsec } from "../support/clawsec.js";
+import { ask, HealthWatch } from "../support/health.js";
+import { firstLine, makeTestHosts, type TestHosts } from "../support/hosts.js";
 import { STEPS, type Stage } from "./steps.js";
 import { type StepResult, table } from "./table.js";
 import { makeReachable, makeWorld, type World } from "./world.js";
@@ -116,7 +116,7 @@ async function startServers(hosts: TestHosts, world: World): Promise<void> {
     world.modelKeyFile,
   ]);
   const web = hosts.spawn(node, [
-    join(root, "dist/test/demo/host-server.js"),
+    join(root, "dist/test/support/host-server.js"),
     `${addresses["allowed.test"]}=allowed.test`,
     `${addresses["other.test"]}=other.test`,
   ]);

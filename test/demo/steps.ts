@@ -6,8 +6,8 @@ import type { AuditRecord, Hold } from "../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import type { GatewayClient, Turn } from "../openclaw/gateway-client.js";
 import type { Answerer } from "./ask.js";
-import type { Clawsec } from "./clawsec.js";
-import type { HealthWatch } from "./health.js";
+import type { Clawsec } from "../support/clawsec.js";
+import type { HealthWatch } from "../support/health.js";
 import { oneLine, type StepResult } from "./table.js";
 import type { World } from "./world.js";
 

@@ -7,7 +7,7 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSy
 import { join } from "node:path";
 import { parseDocument, YAMLSeq } from "yaml";
 import { openClawConfig } from "../openclaw/openclaw-config.js";
-import type { TestHosts } from "./hosts.js";
+import type { TestHosts } from "../support/hosts.js";
 
 /** The uid and gid of the agent in the sandbox. */
 export const AGENT = 1000;

@@ -20,9 +20,9 @@ export interface TestHosts {
  * @throws when `ip` fails; what was made until then is removed.
  */
 export async function makeTestHosts(slot: number): Promise<TestHosts> {
-  const namespace = `clawsec-demo-${slot}`;
-  const outside = `csdemo${slot}`;
-  const inside = `csdemo${slot}p`;
+  const namespace = `clawsec-test-${slot}`;
+  const outside = `cstest${slot}`;
+  const inside = `cstest${slot}p`;
   const net = `10.91.${slot}`;
   const addresses = { "model.test": `${net}.2`, "allowed.test": `${net}.3`, "other.test": `${net}.4` };
   const children: ChildProcess[] = [];
