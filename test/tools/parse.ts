@@ -16,7 +16,8 @@ export function countCargo(outcome: Outcome): StepResult {
     finished += 1;
     counts = add(counts, { passed: Number(ok), failed: Number(bad), skipped: Number(ignored) });
   }
-  for (const [, name] of outcome.stdout.matchAll(/^test (.+) \.\.\. FAILED$/gm)) notes.push(`failed: ${name}`);
+  for (const [, name] of outcome.stdout.matchAll(/^test (.+) \.\.\. FAILED$/gm))
+    notes.push(`failed: ${name}`);
   const started = [...outcome.stderr.matchAll(/^\s+(?:Running|Doc-tests) .*$/gm)].length;
   if (started > finished) {
     const crashed = started - finished;
@@ -41,7 +42,8 @@ interface VitestReport {
 
 /** Counts the tests of vitest's JSON report; `report` is undefined when vitest wrote none. */
 export function countVitest(report: string | undefined, outcome: Outcome): StepResult {
-  if (report === undefined) return withEnding({ counts: { passed: 0, failed: 0, skipped: 0 }, notes: [] }, outcome);
+  if (report === undefined)
+    return withEnding({ counts: { passed: 0, failed: 0, skipped: 0 }, notes: [] }, outcome);
   const parsed = JSON.parse(report) as VitestReport;
   const notes: string[] = [];
   let counts: Counts = {
