@@ -10,4 +10,6 @@ pub mod conversation;
 pub mod log;
 pub mod socket;
 pub mod spool;
+pub mod stdio;
 pub mod tables;
+pub mod validate;
