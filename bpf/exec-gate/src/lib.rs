@@ -1,1 +1,3 @@
-//! (being written)
+//! Decides every exec of a sandbox.
+pub mod notify;
+mod sys;

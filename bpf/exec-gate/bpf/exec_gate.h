@@ -1,0 +1,99 @@
+/* The ABI between the exec gate's BPF programs and src/bpf/abi.rs. Fixed-width members, no implicit padding.
+ *
+ * Kernel side: exec_verify.bpf.c. Both sides are built together; the loader compares the sizes of the map
+ * values with its own before it attaches anything.
+ */
+#ifndef CLAWSEC_EXEC_GATE_H
+#define CLAWSEC_EXEC_GATE_H
+
+/* Longest argv, terminating zeros included, that is compared. A longer one is killed: hashing runs with
+ * preemption off, 100 KB take about 0.1 ms. */
+#define CLAWSEC_ARGV_MAX (128 * 1024)
+
+/* A scope cgroup lies at most this deep below the root of the hierarchy; user space refuses a deeper one. */
+#define CLAWSEC_LEVEL_MAX 16
+
+/* What the program found at an exec. Zero is never a permission. */
+enum clawsec_exec_result {
+    CLAWSEC_EXEC_UNSET = 0,
+    CLAWSEC_EXEC_VERIFIED = 1,
+    CLAWSEC_EXEC_NO_APPROVAL = 2,
+    CLAWSEC_EXEC_OTHER_FILE = 3,
+    CLAWSEC_EXEC_OTHER_ARGC = 4,
+    CLAWSEC_EXEC_OTHER_ARGV_LENGTH = 5,
+    CLAWSEC_EXEC_OTHER_ARGV = 6,
+    CLAWSEC_EXEC_ARGV_TOO_LONG = 7,
+    CLAWSEC_EXEC_ARGV_UNREADABLE = 8,
+    CLAWSEC_EXEC_OTHER_CGROUP = 9,
+};
+
+enum clawsec_event_kind {
+    CLAWSEC_EVENT_EXEC = 1,
+    CLAWSEC_EVENT_EXIT = 2,
+};
+
+/* Indexes of the `counters` map. */
+enum clawsec_counter {
+    CLAWSEC_COUNT_VERIFIED = 0,
+    CLAWSEC_COUNT_KILLED = 1,
+    /* Events that found the ring buffer full. */
+    CLAWSEC_COUNT_RING_FULL = 2,
+    /* SIGKILL could not be sent: the loader must kill the sandbox. */
+    CLAWSEC_COUNT_KILL_FAILED = 3,
+    /* The lineage of an exec could not be kept because `images` was full. */
+    CLAWSEC_COUNT_IMAGES_FULL = 4,
+    CLAWSEC_COUNTERS = 5,
+};
+
+/* Value of `scopes`, whose key is the id of a cgroup. */
+struct clawsec_scope {
+    /* Index of the sandbox in the loader's table. */
+    __u32 sandbox;
+    __u32 reserved;
+};
+
+/* Value of `approvals`, whose key is the thread that will call execve, as the initial pid namespace numbers
+ * it. Taken (deleted) by the first exec of that thread, whatever comes of it. */
+struct clawsec_approval {
+    /* Inode of the file that the kernel will map: for a script, its interpreter. */
+    __u64 inode;
+    /* SipHash-2-4 over the bytes between arg_start and arg_end. */
+    __u64 argv_hash;
+    /* Number of these bytes. */
+    __u64 argv_length;
+    /* Cgroup in which the exec must happen; 0 for any. */
+    __u64 cgroup;
+    /* The loader's number for this exec. Never 0. */
+    __u64 exec;
+    /* Device of the inode's superblock, as the kernel encodes it: major << 20 | minor. */
+    __u32 device;
+    __u32 argc;
+};
+
+struct clawsec_event {
+    /* enum clawsec_event_kind */
+    __u32 kind;
+    /* Exec: enum clawsec_exec_result. Exit: 0. */
+    __u32 result;
+    /* Exec: the thread that called execve, before it took over the id of its process. Exit: the process. */
+    __u32 thread;
+    __u32 process;
+    __u32 uid;
+    __u32 gid;
+    __u32 sandbox;
+    /* Exit: status as wait(2) encodes it. */
+    __s32 status;
+    /* Cgroup of the scope that was found: the task's own, or the nearest above it. */
+    __u64 cgroup;
+    /* Exec number of the approval, 0 for none. Exit: of the image that ended. */
+    __u64 exec;
+    /* Exec number of the image that called execve, 0 for unknown. */
+    __u64 parent_exec;
+    /* What was really loaded. */
+    __u64 inode;
+    __u32 device;
+    __u32 argc;
+    char comm[16];
+};
+
+#endif

@@ -1,0 +1,318 @@
+// One idea: inside a scope cgroup, an image that was not approved dies before its first user instruction.
+//
+// The loader reads the arguments of execve while the caller can still change them, so what it read is only a
+// promise. `sched_process_exec` fires when the new image is complete and has not run; this program compares
+// it with the promise. The programs are pinned: when the loader dies, nothing is approved any more and every
+// exec in the scope is killed.
+//
+// The tracepoint runs with preemption off, so the program cannot re-enter on its cpu by another exec. The
+// kernel counts such misses all the same (`recursion_misses`), and the loader alarms on one.
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "exec_gate.h"
+
+#define SIGKILL           9
+#define SIGNAL_GROUP_EXIT 0x00000004
+#define CHUNK             1024
+
+// Key of the hash, fresh for each load: who cannot read it cannot aim for a collision.
+SEC(".rodata.key") const volatile __u64 hash_key[2] = {};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4096);
+    __type(key, __u64);
+    __type(value, struct clawsec_scope);
+} scopes SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, __u32);
+    __type(value, struct clawsec_approval);
+} approvals SEC(".maps");
+
+// Which exec number's image a process runs; inherited at fork.
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 65536);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, __u32);
+    __type(value, __u64);
+} images SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, CLAWSEC_COUNTERS);
+    __type(key, __u32);
+    __type(value, __u64);
+} counters SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 1024 * 1024);
+} events SEC(".maps");
+
+struct chunk {
+    __u64 words[CHUNK / 8];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct chunk);
+} scratch SEC(".maps");
+
+static __always_inline void count(__u32 which) {
+    __u64 *counter = bpf_map_lookup_elem(&counters, &which);
+    if (counter)
+        __sync_fetch_and_add(counter, 1);
+}
+
+// The scope of the current task: its own cgroup, or the nearest one above that is a scope.
+static __always_inline struct clawsec_scope *find_scope(struct task_struct *task, __u64 *cgroup) {
+    *cgroup = bpf_get_current_cgroup_id();
+    struct clawsec_scope *found = bpf_map_lookup_elem(&scopes, cgroup);
+    if (found)
+        return found;
+    int own = task->cgroups->dfl_cgrp->level;
+    struct clawsec_scope *nearest = NULL;
+    for (int level = 1; level <= CLAWSEC_LEVEL_MAX; level++) {
+        if (level >= own)
+            break;
+        __u64 id = bpf_get_current_ancestor_cgroup_id(level);
+        found = bpf_map_lookup_elem(&scopes, &id);
+        if (found) {
+            nearest = found;
+            *cgroup = id;
+        }
+    }
+    return nearest;
+}
+
+struct sip_state {
+    __u64 v0, v1, v2, v3;
+    // Address of the bytes, and how many of them make whole words.
+    __u64 from;
+    __u32 whole;
+    __u32 failed;
+};
+
+static __always_inline __u64 rotate(__u64 x, int by) {
+    return (x << by) | (x >> (64 - by));
+}
+
+static __always_inline void sip_round(struct sip_state *h) {
+    h->v0 += h->v1;
+    h->v1 = rotate(h->v1, 13) ^ h->v0;
+    h->v0 = rotate(h->v0, 32);
+    h->v2 += h->v3;
+    h->v3 = rotate(h->v3, 16) ^ h->v2;
+    h->v0 += h->v3;
+    h->v3 = rotate(h->v3, 21) ^ h->v0;
+    h->v2 += h->v1;
+    h->v1 = rotate(h->v1, 17) ^ h->v2;
+    h->v2 = rotate(h->v2, 32);
+}
+
+static __always_inline void take_word(struct sip_state *h, __u64 word) {
+    h->v3 ^= word;
+    sip_round(h);
+    sip_round(h);
+    h->v0 ^= word;
+}
+
+static long hash_chunk(__u32 index, struct sip_state *h) {
+    __u32 zero = 0;
+    struct chunk *buffer = bpf_map_lookup_elem(&scratch, &zero);
+    if (!buffer) {
+        h->failed = 1;
+        return 1;
+    }
+    __u32 offset = index * CHUNK;
+    if (offset >= h->whole)
+        return 1;
+    __u32 size = h->whole - offset;
+    if (size > CHUNK)
+        size = CHUNK;
+    if (bpf_probe_read_user(buffer, size, (void *)(h->from + offset))) {
+        h->failed = 1;
+        return 1;
+    }
+    for (int i = 0; i < CHUNK / 8; i++) {
+        if (i * 8 >= size)
+            break;
+        take_word(h, buffer->words[i]);
+    }
+    return 0;
+}
+
+// SipHash-2-4 (Aumasson, Bernstein) of user memory. 0 when it could be read.
+static __always_inline int hash_user(__u64 from, __u32 length, __u64 *result) {
+    struct sip_state h = {
+        .v0 = hash_key[0] ^ 0x736f6d6570736575ULL,
+        .v1 = hash_key[1] ^ 0x646f72616e646f6dULL,
+        .v2 = hash_key[0] ^ 0x6c7967656e657261ULL,
+        .v3 = hash_key[1] ^ 0x7465646279746573ULL,
+        .from = from,
+        .whole = length & ~7U,
+    };
+    bpf_loop((h.whole + CHUNK - 1) / CHUNK, hash_chunk, &h, 0);
+    if (h.failed)
+        return -1;
+    __u64 last = 0;
+    __u32 rest = length & 7;
+    if (rest && bpf_probe_read_user(&last, rest, (void *)(from + h.whole)))
+        return -1;
+    take_word(&h, last | (__u64)length << 56);
+    h.v2 ^= 0xff;
+    sip_round(&h);
+    sip_round(&h);
+    sip_round(&h);
+    sip_round(&h);
+    *result = h.v0 ^ h.v1 ^ h.v2 ^ h.v3;
+    return 0;
+}
+
+static __always_inline __u32 compare(struct task_struct *task, struct linux_binprm *bprm,
+                                     const struct clawsec_approval *approval) {
+    struct inode *inode = bprm->file->f_inode;
+    if (inode->i_ino != approval->inode || inode->i_sb->s_dev != approval->device)
+        return CLAWSEC_EXEC_OTHER_FILE;
+    if (approval->cgroup && approval->cgroup != bpf_get_current_cgroup_id())
+        return CLAWSEC_EXEC_OTHER_CGROUP;
+    if (bprm->argc != approval->argc)
+        return CLAWSEC_EXEC_OTHER_ARGC;
+    __u64 from = task->mm->arg_start;
+    __u64 length = task->mm->arg_end - from;
+    if (length > CLAWSEC_ARGV_MAX)
+        return CLAWSEC_EXEC_ARGV_TOO_LONG;
+    if (length != approval->argv_length)
+        return CLAWSEC_EXEC_OTHER_ARGV_LENGTH;
+    __u64 hash;
+    if (hash_user(from, length, &hash))
+        return CLAWSEC_EXEC_ARGV_UNREADABLE;
+    return hash == approval->argv_hash ? CLAWSEC_EXEC_VERIFIED : CLAWSEC_EXEC_OTHER_ARGV;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(exec_verify, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) {
+    __u64 cgroup;
+    struct clawsec_scope *scope = find_scope(task, &cgroup);
+    if (!scope)
+        return 0;
+
+    // The id before the exec: a thread that is not the leader takes over the leader's id during it.
+    __u32 thread = old_pid;
+    __u32 process = task->tgid;
+    __u32 result = CLAWSEC_EXEC_NO_APPROVAL;
+    struct clawsec_approval approval = {};
+    struct clawsec_approval *stored = bpf_map_lookup_elem(&approvals, &thread);
+    if (stored) {
+        approval = *stored;
+        bpf_map_delete_elem(&approvals, &thread);
+        result = compare(task, bprm, &approval);
+    }
+
+    // Kill first: everything after this may fail.
+    if (result != CLAWSEC_EXEC_VERIFIED) {
+        if (bpf_send_signal(SIGKILL))
+            count(CLAWSEC_COUNT_KILL_FAILED);
+        count(CLAWSEC_COUNT_KILLED);
+    } else {
+        count(CLAWSEC_COUNT_VERIFIED);
+    }
+
+    __u64 *running = bpf_map_lookup_elem(&images, &process);
+    __u64 parent_exec = running ? *running : 0;
+    if (result == CLAWSEC_EXEC_VERIFIED && bpf_map_update_elem(&images, &process, &approval.exec, BPF_ANY))
+        count(CLAWSEC_COUNT_IMAGES_FULL);
+
+    struct clawsec_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event) {
+        count(CLAWSEC_COUNT_RING_FULL);
+        return 0;
+    }
+    __u64 ids = bpf_get_current_uid_gid();
+    event->kind = CLAWSEC_EVENT_EXEC;
+    event->result = result;
+    event->thread = thread;
+    event->process = process;
+    event->uid = (__u32)ids;
+    event->gid = ids >> 32;
+    event->sandbox = scope->sandbox;
+    event->status = 0;
+    event->cgroup = cgroup;
+    event->exec = approval.exec;
+    event->parent_exec = parent_exec;
+    event->inode = bprm->file->f_inode->i_ino;
+    event->device = bprm->file->f_inode->i_sb->s_dev;
+    event->argc = bprm->argc;
+    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(image_fork, struct task_struct *parent, struct task_struct *child) {
+    __u32 process = parent->tgid;
+    __u32 other = child->tgid;
+    if (process == other)
+        return 0;
+    __u64 *running = bpf_map_lookup_elem(&images, &process);
+    if (!running)
+        return 0;
+    __u64 exec = *running;
+    if (bpf_map_update_elem(&images, &other, &exec, BPF_ANY))
+        count(CLAWSEC_COUNT_IMAGES_FULL);
+    return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(image_exit, struct task_struct *task) {
+    __u64 cgroup;
+    struct clawsec_scope *scope = find_scope(task, &cgroup);
+    if (!scope)
+        return 0;
+    // An approval must not outlive its thread: the id could come again.
+    __u32 thread = task->pid;
+    bpf_map_delete_elem(&approvals, &thread);
+
+    // The process ends with its last thread; the leader alone may go earlier, also at an exec of another
+    // thread.
+    if (task->signal->live.counter != 0)
+        return 0;
+    __u32 process = task->tgid;
+    __u64 *running = bpf_map_lookup_elem(&images, &process);
+    __u64 exec = running ? *running : 0;
+    bpf_map_delete_elem(&images, &process);
+
+    struct clawsec_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event) {
+        count(CLAWSEC_COUNT_RING_FULL);
+        return 0;
+    }
+    __u64 ids = bpf_get_current_uid_gid();
+    event->kind = CLAWSEC_EVENT_EXIT;
+    event->result = 0;
+    event->thread = process;
+    event->process = process;
+    event->uid = (__u32)ids;
+    event->gid = ids >> 32;
+    event->sandbox = scope->sandbox;
+    event->status = task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code
+                                                            : task->group_leader->exit_code;
+    event->cgroup = cgroup;
+    event->exec = exec;
+    event->parent_exec = 0;
+    event->inode = 0;
+    event->device = 0;
+    event->argc = 0;
+    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,243 @@
+//! System calls that wait for an answer: the listener of a seccomp filter with `SECCOMP_RET_USER_NOTIF`.
+//!
+//! [`serve`] receives on a few threads and gives each notification to the [`NotifyHandler`] of its system call. At
+//! most one thread receives at a time; it lets the next one receive before it calls the handler. So a handler may
+//! block (a hung reader of the caller's memory costs one thread), but should hand longer waits to a task of its own:
+//! a [`Notification`] can be kept and answered later, from anywhere.
+//!
+//! Nothing is permitted by accident: a notification that is dropped without an answer is answered with EACCES.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+use crate::sys;
+
+/// Threads of one listener. One that hangs in a caller's memory must not stop the others.
+const THREADS: usize = 3;
+
+#[cfg(target_arch = "x86_64")]
+const NATIVE_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const NATIVE_ARCH: u32 = 0xc000_00b7;
+
+/// Handles the notifications of one system call.
+pub trait NotifyHandler: Send + Sync + 'static {
+    /// Answers `notification`, now or later.
+    fn handle(&self, notification: Notification);
+}
+
+/// The listening descriptor of one seccomp filter.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+}
+
+impl Listener {
+    /// Takes over a listener descriptor.
+    pub fn new(fd: OwnedFd) -> Self {
+        if let Err(error) = sys::seccomp_wake_on_same_cpu(&fd) {
+            tracing::debug!(%error, "this kernel cannot wake the loader on the caller's cpu");
+        }
+        Self { fd }
+    }
+
+    fn receive(self: &Arc<Self>) -> io::Result<Notification> {
+        let raw = sys::seccomp_receive(self.fd.as_fd())?;
+        Ok(Notification {
+            listener: Arc::clone(self),
+            id: raw.id,
+            tid: raw.pid as i32,
+            syscall: i64::from(raw.data.nr),
+            arch: raw.data.arch,
+            args: raw.data.args,
+            received: Instant::now(),
+            answered: false,
+        })
+    }
+}
+
+/// One system call that waits.
+#[derive(Debug)]
+pub struct Notification {
+    listener: Arc<Listener>,
+    /// Id of the notification; grows by one with each of its listener.
+    pub id: u64,
+    /// The calling thread, as the host numbers it.
+    pub tid: i32,
+    /// Number of the system call.
+    pub syscall: i64,
+    /// Its six arguments. They are fixed; memory that they point to is not.
+    pub args: [u64; 6],
+    /// When it was received.
+    pub received: Instant,
+    arch: u32,
+    answered: bool,
+}
+
+impl Notification {
+    /// Whether the caller still waits. What was read from `/proc` or the caller's memory *before* a `true` here was
+    /// of the caller and of no later task with the same id.
+    pub fn is_valid(&self) -> bool {
+        sys::seccomp_id_valid(self.listener.fd.as_fd(), self.id)
+    }
+
+    /// Lets the kernel carry the call out. It reads all memory again: never a decision about that memory by itself.
+    pub fn respond_continue(self) -> io::Result<()> {
+        self.send(0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32)
+    }
+
+    /// The call fails with this error number (positive).
+    pub fn respond_errno(self, errno: i32) -> io::Result<()> {
+        self.send(0, -errno, 0)
+    }
+
+    /// The call returns this value without being carried out.
+    pub fn respond_value(self, value: i64) -> io::Result<()> {
+        self.send(value, 0, 0)
+    }
+
+    /// The call returns a new descriptor of the caller for the same open file as `source`.
+    pub fn respond_fd(mut self, source: BorrowedFd<'_>, close_on_exec: bool) -> io::Result<()> {
+        sys::seccomp_add_fd(self.listener.fd.as_fd(), self.id, source, close_on_exec)?;
+        self.answered = true;
+        Ok(())
+    }
+
+    fn send(mut self, val: i64, error: i32, flags: u32) -> io::Result<()> {
+        self.answered = true;
+        let response = libc::seccomp_notif_resp { id: self.id, val, error, flags };
+        sys::seccomp_send(self.listener.fd.as_fd(), response)
+    }
+}
+
+impl Drop for Notification {
+    fn drop(&mut self) {
+        if !self.answered {
+            let response =
+                libc::seccomp_notif_resp { id: self.id, val: 0, error: -libc::EACCES, flags: 0 };
+            // The caller may be gone; then there is nobody to refuse.
+            let _ = sys::seccomp_send(self.listener.fd.as_fd(), response);
+        }
+    }
+}
+
+/// A listener that is being served.
+#[derive(Debug)]
+pub struct Serving {
+    stop: Arc<OwnedFd>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Stops receiving and waits for the threads. Calls that wait for an answer go on waiting for it; later calls
+    /// fail with ENOSYS once every [`Notification`] of the listener is gone.
+    pub fn stop(mut self) {
+        self.signal();
+        for thread in std::mem::take(&mut self.threads) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of a seccomp listener panicked");
+            }
+        }
+    }
+
+    /// Whether every task of the filter has ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    fn signal(&self) {
+        if let Err(error) = rustix::io::write(self.stop.as_fd(), &u64::to_ne_bytes(THREADS as u64)) {
+            tracing::error!(%error, "the threads of a seccomp listener cannot be told to stop");
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.signal();
+        }
+    }
+}
+
+/// Receives on `listener` until its last task has ended or [`Serving::stop`] is called. A system call without a
+/// handler, or of a foreign architecture, is refused.
+pub fn serve(
+    name: &str,
+    listener: OwnedFd,
+    handlers: HashMap<i64, Arc<dyn NotifyHandler>>,
+) -> io::Result<Serving> {
+    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let shared = Arc::new(Shared {
+        listener: Arc::new(Listener::new(listener)),
+        stop: Arc::clone(&stop),
+        handlers,
+        receiving: Mutex::new(()),
+    });
+    let mut serving = Serving { stop, threads: Vec::with_capacity(THREADS) };
+    for number in 0..THREADS {
+        let shared = Arc::clone(&shared);
+        // The kernel keeps 15 bytes of a thread's name.
+        let thread = std::thread::Builder::new().name(format!("notify{number}-{name:.7}"));
+        serving.threads.push(thread.spawn(move || while shared.serve_one() {})?);
+    }
+    Ok(serving)
+}
+
+struct Shared {
+    listener: Arc<Listener>,
+    stop: Arc<OwnedFd>,
+    handlers: HashMap<i64, Arc<dyn NotifyHandler>>,
+    receiving: Mutex<()>,
+}
+
+impl Shared {
+    /// False: there is nothing more to serve.
+    fn serve_one(&self) -> bool {
+        let receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fds = [
+            PollFd::new(&self.listener.fd, PollFlags::IN),
+            PollFd::new(&*self.stop, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return true,
+            Err(error) => {
+                tracing::error!(%error, "a seccomp listener cannot be polled any more");
+                return false;
+            }
+        }
+        if fds[1].revents().contains(PollFlags::IN) {
+            return false;
+        }
+        let ready = fds[0].revents();
+        if !ready.contains(PollFlags::IN) {
+            // POLLHUP: the filter's last task has ended.
+            return !ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+        }
+        let notification = match self.listener.receive() {
+            Ok(notification) => notification,
+            // The caller was killed between poll and receive, or a signal came to this thread.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return true,
+            Err(error) => {
+                tracing::error!(%error, "a seccomp listener cannot be read any more");
+                return false;
+            }
+        };
+        drop(receiving);
+        match self.handlers.get(&notification.syscall) {
+            Some(handler) if notification.arch == NATIVE_ARCH => handler.handle(notification),
+            _ => {
+                tracing::warn!(syscall = notification.syscall, "a system call without a handler is refused");
+                let _ = notification.respond_errno(libc::EPERM);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,164 @@
+//! One thin wrapper per system call that no dependency has.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `PIDFD_THREAD` of linux/pidfd.h (6.9): the descriptor means one thread.
+const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
+/// `PIDFD_INFO_CGROUPID` of linux/pidfd.h.
+const PIDFD_INFO_CGROUPID: u64 = 1 << 2;
+
+/// `struct pidfd_info` of linux/pidfd.h (6.13), its first published size.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PidfdInfo {
+    mask: u64,
+    pub cgroup_id: u64,
+    pub pid: u32,
+    pub tgid: u32,
+    pub ppid: u32,
+    pub ruid: u32,
+    pub rgid: u32,
+    pub euid: u32,
+    pub egid: u32,
+    pub suid: u32,
+    pub sgid: u32,
+    pub fsuid: u32,
+    pub fsgid: u32,
+    pub exit_code: i32,
+}
+
+mod ioctl {
+    nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, super::PidfdInfo);
+    nix::ioctl_readwrite!(notif_recv, b'!', 0, libc::seccomp_notif);
+    nix::ioctl_readwrite!(notif_send, b'!', 1, libc::seccomp_notif_resp);
+    nix::ioctl_write_ptr!(notif_id_valid, b'!', 2, u64);
+    nix::ioctl_write_ptr!(notif_addfd, b'!', 3, libc::seccomp_notif_addfd);
+    nix::ioctl_write_int_bad!(notif_set_flags, nix::request_code_write!(b'!', 4, size_of::<u64>()));
+}
+
+/// Microseconds since the Unix epoch.
+pub fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+/// A descriptor for one thread, by its id in this process's pid namespace.
+pub fn pidfd_open_thread(tid: i32) -> io::Result<OwnedFd> {
+    pidfd_open(tid, PIDFD_THREAD)
+}
+
+/// A descriptor for a process.
+pub fn pidfd_open_process(pid: i32) -> io::Result<OwnedFd> {
+    pidfd_open(pid, 0)
+}
+
+fn pidfd_open(pid: i32, flags: libc::c_uint) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Ids and cgroup of the task behind a pidfd (`PIDFD_GET_INFO`). `Unsupported` where the kernel has no cgroup id.
+pub fn pidfd_info(pidfd: BorrowedFd<'_>) -> io::Result<PidfdInfo> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_CGROUPID, ..Default::default() };
+    // SAFETY: the structure has the size that the request number says and lives during the call.
+    unsafe { ioctl::pidfd_get_info(pidfd.as_raw_fd(), &raw mut info) }?;
+    if info.mask & PIDFD_INFO_CGROUPID == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(info)
+}
+
+/// A copy of another process's descriptor (`pidfd_getfd`).
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Receives one notification (`SECCOMP_IOCTL_NOTIF_RECV`). Blocks.
+pub fn seccomp_receive(listener: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
+    // SAFETY: plain integers; the kernel demands zeros.
+    let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure has the size that the request number says and lives during the call.
+    unsafe { ioctl::notif_recv(listener.as_raw_fd(), &raw mut notification) }?;
+    Ok(notification)
+}
+
+/// Answers one notification (`SECCOMP_IOCTL_NOTIF_SEND`).
+pub fn seccomp_send(listener: BorrowedFd<'_>, mut response: libc::seccomp_notif_resp) -> io::Result<()> {
+    // SAFETY: the structure has the size that the request number says and lives during the call.
+    unsafe { ioctl::notif_send(listener.as_raw_fd(), &raw mut response) }?;
+    Ok(())
+}
+
+/// Whether the notification still waits for its answer (`SECCOMP_IOCTL_NOTIF_ID_VALID`).
+pub fn seccomp_id_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the number lives during the call.
+    unsafe { ioctl::notif_id_valid(listener.as_raw_fd(), &raw const id) }.is_ok()
+}
+
+/// Puts a descriptor into the caller and answers with its number, in one step (`SECCOMP_ADDFD_FLAG_SEND`).
+pub fn seccomp_add_fd(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    source: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        srcfd: source.as_raw_fd() as u32,
+        newfd: 0,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    // SAFETY: the structure has the size that the request number says and lives during the call.
+    unsafe { ioctl::notif_addfd(listener.as_raw_fd(), &raw const request) }?;
+    Ok(())
+}
+
+/// Asks for wake-ups on the caller's cpu (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, 6.6). Only speed depends on it.
+pub fn seccomp_wake_on_same_cpu(listener: impl AsFd) -> io::Result<()> {
+    const SYNC_WAKE_UP: i32 = 1;
+    // SAFETY: the argument is a number, not an address.
+    unsafe { ioctl::notif_set_flags(listener.as_fd().as_raw_fd(), SYNC_WAKE_UP) }?;
+    Ok(())
+}
+
+/// What `waitpid` said of one tracee of the calling thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceeChange {
+    /// It ended, with the status as wait(2) encodes it.
+    Ended,
+    /// A ptrace event stop (`PTRACE_EVENT_*`).
+    Event(i32),
+    /// Any other stop, with its signal.
+    Signal(i32),
+}
+
+/// The next change of a tracee or child of the *calling thread* (`__WNOTHREAD`), without waiting.
+pub fn next_tracee_change() -> Option<(i32, TraceeChange)> {
+    let mut status = 0;
+    // SAFETY: the status lives during the call.
+    let pid = unsafe {
+        libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD)
+    };
+    if pid <= 0 {
+        return None;
+    }
+    let change = match (libc::WIFSTOPPED(status), status >> 16) {
+        (false, _) => TraceeChange::Ended,
+        (true, 0) => TraceeChange::Signal(libc::WSTOPSIG(status)),
+        (true, event) => TraceeChange::Event(event),
+    };
+    Some((pid, change))
+}
