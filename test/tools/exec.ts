@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { resolve as resolvePath } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** Top of the repository. */
@@ -14,7 +15,7 @@ export interface Outcome {
 }
 
 export interface RunOptions {
-  /** Below the top of the repository; default: the top. */
+  /** Absolute, or below the top of the repository; default: the top. */
   cwd?: string;
   env?: Record<string, string>;
   /** Print the output as it comes. Otherwise it is only collected. */
@@ -44,7 +45,7 @@ export function run(command: readonly string[], options: RunOptions = {}): Promi
   const [program = "", ...args] = command;
   return new Promise((resolve) => {
     const child = spawn(program, args, {
-      cwd: `${root}/${options.cwd ?? ""}`,
+      cwd: resolvePath(root, options.cwd ?? "."),
       env: { ...process.env, ...options.env },
       stdio: ["ignore", "pipe", "pipe"],
       // A group of its own, so that a command that hangs can be killed with all its children.

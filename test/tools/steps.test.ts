@@ -1,0 +1,50 @@
+import { expect, test, vi } from "vitest";
+import { run } from "./exec.ts";
+import { commandStep, line, passed, runSteps, type Step, skipped } from "./steps.ts";
+
+const good: Step = { name: "good", run: async () => passed };
+const crashing: Step = {
+  name: "crashing",
+  run: async () => {
+    throw new Error("out of luck");
+  },
+};
+
+test("a step that crashes counts as a failure under its name, and the next one still runs", async () => {
+  const printed: string[] = [];
+  const counts = await runSteps([crashing, good], (text) => printed.push(text));
+  expect(line(counts)).toBe("1 passed, 1 failed, 0 skipped");
+  expect(printed).toContain("crashed: out of luck");
+  expect(printed.at(-1)).toBe("failed steps: crashing");
+});
+
+test("each step's duration is printed", async () => {
+  const printed: string[] = [];
+  await runSteps([good, { name: "left out", run: async () => skipped("why") }], (text) => printed.push(text));
+  expect(printed[1]).toMatch(/^<== good: 1 passed, 0 failed, 0 skipped in \d+\.\d s$/);
+  expect(printed).toContain("why");
+});
+
+test("a command that fails shows its output; one that succeeds does not", async () => {
+  const bad = await commandStep("bad", ["sh", "-c", "echo out; echo err >&2; exit 3"]).run();
+  expect(bad.counts.failed).toBe(1);
+  expect(bad.notes).toEqual(["out\nerr", "sh ended with code 3"]);
+  const fine = await commandStep("fine", ["sh", "-c", "echo out"]).run();
+  expect(fine).toEqual(passed);
+});
+
+test("a command that cannot be started fails with a sentence", async () => {
+  const outcome = await run(["/nonexistent/program"]);
+  expect(outcome.code).toBeNull();
+  expect(outcome.ending).toContain("could not be started");
+});
+
+test("a command that hangs is killed with the children it started", async () => {
+  const outcome = await run(["sh", "-c", "sleep 300 & echo $!; wait"], { timeoutMs: 300 });
+  expect(outcome.code).toBeNull();
+  expect(outcome.ending).toContain("was killed");
+  const child = Number(outcome.stdout);
+  expect(child).toBeGreaterThan(0);
+  // Whoever adopted it reaps it a moment later.
+  await vi.waitFor(() => expect(() => process.kill(child, 0)).toThrow(), 5000);
+});
