@@ -1,0 +1,244 @@
+// The figures. Each one interleaves baseline and ours round by round, so that a busy moment hits both.
+
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { RunRequest, type RunResponse } from "../../proto/gen/clawsec/v1/control.js";
+import { type KillReport, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import type { Clawsec } from "../support/clawsec.js";
+import type { Baseline } from "./baseline.js";
+import { type Figure, figure } from "./stats.js";
+
+const run = promisify(execFile);
+
+/** Where things are in this run. */
+export interface Setting {
+  readonly clawsec: Clawsec;
+  readonly baseline: Baseline;
+  readonly policy: string;
+  readonly variables: Readonly<Record<string, string>>;
+  /** The bench program, as the host and as the sandbox see it. */
+  readonly hostProgram: string;
+  readonly program: string;
+  readonly server: { readonly address: string; readonly name: string; readonly port: number };
+  readonly say: (text: string) => void;
+}
+
+let runs = 0;
+
+/** Runs a command in a new sandbox; returns what it printed. */
+async function gated(setting: Setting, args: readonly string[]): Promise<string> {
+  const variables = Object.entries(setting.variables).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
+  runs += 1;
+  return await setting.clawsec.must(
+    "run",
+    "--name",
+    `bench-${runs}`,
+    "--policy",
+    setting.policy,
+    ...variables,
+    "--",
+    ...args,
+  );
+}
+
+/**
+ * Proves that a denial happens for exec and for network.
+ * @throws when one of them does not: a mechanism that is off must not look fast.
+ */
+export async function proveDenials(setting: Setting): Promise<void> {
+  const script = [
+    "/usr/bin/shred --version >/dev/null 2>&1 && echo EXEC-RAN",
+    `${setting.program} round-trip denied.test ${setting.server.port} 1 >/dev/null 2>&1 && echo NETWORK-WENT-OUT`,
+    "/usr/bin/true && echo ALLOWED-RAN",
+  ].join("; ");
+  const output = await gated(setting, ["/bin/sh", "-c", script]);
+  if (output.trim() !== "ALLOWED-RAN") {
+    throw new Error(
+      `The sandbox does not deny what it must, so no figure is taken. It printed: ${output.trim()}`,
+    );
+  }
+  setting.say("denials proved: an exec and a connection were refused beside an allowed exec");
+}
+
+/** fork+exec+wait of dynamic `true` in the sandbox, with and without the gate. */
+export async function spawnFigure(setting: Setting, rounds = 6, each = 250): Promise<Figure> {
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    bare?.push(...micros(await setting.baseline.run([setting.program, "spawn", `${each}`, "/usr/bin/true"])));
+    ours?.push(...micros(await gated(setting, [setting.program, "spawn", `${each}`, "/usr/bin/true"])));
+  }
+  return figure(
+    "fork+exec+wait of dynamic true",
+    "us",
+    "runc with the same bundle, no gate",
+    bare ?? [],
+    ours ?? [],
+  );
+}
+
+/** Round trip of one byte through the gate, against a direct veth. */
+export async function roundTripFigure(setting: Setting, rounds = 4, each = 2000): Promise<Figure> {
+  const { server } = setting;
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    const direct = ["round-trip", server.address, `${server.port}`, `${each}`];
+    bare?.push(...micros((await run(setting.hostProgram, direct, { maxBuffer: 64 << 20 })).stdout));
+    const args = [setting.program, "round-trip", server.name, `${server.port}`, `${each}`];
+    ours?.push(...micros(await gated(setting, args)));
+  }
+  return figure("egress round trip", "us", "direct veth", bare ?? [], ours ?? []);
+}
+
+/** Throughput through the gate, against a direct veth. */
+export async function throughputFigure(setting: Setting, rounds = 8, bytes = 1 << 30): Promise<Figure> {
+  const { server } = setting;
+  const perSecond = (nanoseconds: string) => bytes / Number(nanoseconds);
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    const direct = await run(setting.hostProgram, ["fetch", server.address, `${server.port}`, `${bytes}`]);
+    bare?.push(perSecond(direct.stdout));
+    ours?.push(
+      perSecond(await gated(setting, [setting.program, "fetch", server.name, `${server.port}`, `${bytes}`])),
+    );
+  }
+  return figure("egress throughput", "GB/s", "direct veth", bare ?? [], ours ?? []);
+}
+
+/** From the request to the first user instruction. */
+export async function startFigure(setting: Setting, rounds = 20): Promise<Figure> {
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    let since = process.hrtime.bigint();
+    bare?.push(Number(BigInt((await setting.baseline.run([setting.program, "now"])).trim()) - since) / 1e6);
+    const name = `bench-start-${round}`;
+    since = process.hrtime.bigint();
+    await request(setting, name, [setting.program, "now"], false);
+    ours?.push(Number(BigInt((await output(setting, name)).trim()) - since) / 1e6);
+  }
+  return figure(
+    "start to first user instruction",
+    "ms",
+    "runc run with the same bundle",
+    bare ?? [],
+    ours ?? [],
+  );
+}
+
+/** From the answer given to the first instruction of the held program, against exec without a hold. */
+export async function holdFigure(setting: Setting, rounds = 30): Promise<Figure> {
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    const since = process.hrtime.bigint();
+    const { stdout } = await run(setting.hostProgram, ["now"]);
+    bare?.push(Number(BigInt(stdout.trim()) - since) / 1e6);
+    const name = `bench-hold-${round}`;
+    const hold = setting.clawsec.nextHold(name, 30_000);
+    await request(setting, name, ["/bin/sh", "-c", `${setting.program}-held now`], false);
+    const { id } = await hold;
+    const answered = process.hrtime.bigint();
+    await answer(setting, id);
+    ours?.push(Number(BigInt((await output(setting, name)).trim()) - answered) / 1e6);
+  }
+  return figure(
+    "hold answered to process resumed",
+    "ms",
+    "fork and exec on the host, no hold",
+    bare ?? [],
+    ours ?? [],
+  );
+}
+
+/** Kill of 1,000 processes, until nothing is left. */
+export async function killFigure(setting: Setting, rounds = 6, processes = 1000): Promise<Figure> {
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    bare?.push(await setting.baseline.kill([setting.program, "forks", `${processes}`]));
+    const name = `bench-kill-${round}`;
+    await request(setting, name, [setting.program, "forks", `${processes}`], true);
+    await line(setting, name);
+    const report = await kill(setting, name);
+    const killed = report.sandboxes[0];
+    if (killed?.survivors !== 0 || killed.processes < processes) {
+      throw new Error(`The kill was not one of ${processes} processes: ${JSON.stringify(report)}`);
+    }
+    ours?.push(killed.goneUs / 1000);
+  }
+  return figure(
+    "kill of 1,000 processes",
+    "ms",
+    "runc kill of the same, until runc run returns",
+    bare ?? [],
+    ours ?? [],
+  );
+}
+
+// ------------------------------------------------------- the Control service
+
+function request(
+  setting: Setting,
+  name: string,
+  command: readonly string[],
+  detached: boolean,
+): Promise<RunResponse> {
+  const message = RunRequest.fromPartial({
+    name,
+    policyPath: setting.policy,
+    command: [...command],
+    detached,
+    variables: { ...setting.variables },
+  });
+  return new Promise((resolve, reject) => {
+    setting.clawsec.control.run(message, (error, response) => (error ? reject(error) : resolve(response)));
+  });
+}
+
+function kill(setting: Setting, name: string): Promise<KillReport> {
+  return new Promise((resolve, reject) => {
+    const message = { name, all: false, reason: "benchmark" };
+    setting.clawsec.control.kill(message, (error, response) => (error ? reject(error) : resolve(response)));
+  });
+}
+
+function answer(setting: Setting, id: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const message = { id, verdict: Verdict.ALLOW, reason: "", via: "bench" };
+    setting.clawsec.control.answerHold(message, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** All that the main command prints. */
+function output(setting: Setting, name: string): Promise<string> {
+  return attach(setting, name, (text, ended) => (ended ? text : undefined));
+}
+
+/** Its first line. */
+function line(setting: Setting, name: string): Promise<string> {
+  return attach(setting, name, (text) => (text.includes("\n") ? text : undefined));
+}
+
+function attach(
+  setting: Setting,
+  name: string,
+  done: (text: string, ended: boolean) => string | undefined,
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const stream = setting.clawsec.control.attachSandbox();
+    let text = "";
+    const look = (ended: boolean) => {
+      const result = done(text, ended);
+      if (result === undefined) return;
+      resolve(result);
+      stream.cancel();
+    };
+    stream.on("data", ({ output: part }) => {
+      if (part?.$case === "stdout") text += Buffer.from(part.value).toString();
+      look(part?.$case === "exit");
+    });
+    stream.on("error", (error) => reject(error));
+    stream.write({ name, stdin: Buffer.alloc(0), stdinEof: true, resize: undefined, signal: 0 });
+  });
+}
+
+function micros(text: string): number[] {
+  return (JSON.parse(text) as number[]).map((nanoseconds) => nanoseconds / 1000);
+}
