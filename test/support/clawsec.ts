@@ -83,6 +83,12 @@ export class Clawsec {
     }
   }
 
+  /** Waits until a supervisor that was killed by somebody has ended. */
+  async lost(): Promise<void> {
+    const child = this.#supervisor;
+    if (child && child.exitCode === null && child.signalCode === null) await once(child, "exit");
+  }
+
   /** Ends supervisor and loader; whatever they still run is killed by them. */
   async down(): Promise<void> {
     this.control.close();

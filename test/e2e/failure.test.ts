@@ -1,0 +1,100 @@
+// What happens when a part dies: less access, never more.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Fixture } from "./fixture.js";
+
+interface Ps {
+  sandboxes: { name: string; state: string }[];
+}
+
+/** Pid of the running supervisor and loader. */
+async function pids(fixture: Fixture): Promise<{ supervisor: number; loader: number }> {
+  const status = JSON.parse(await fixture.clawsec.must("status", "--json")) as { pid: number };
+  return {
+    supervisor: status.pid,
+    loader: Number(readFileSync(join(fixture.runtime, "loader.pid"), "utf8")),
+  };
+}
+
+async function until(
+  what: string,
+  condition: () => Promise<boolean> | boolean,
+  timeoutMs = 20_000,
+): Promise<void> {
+  const end = performance.now() + timeoutMs;
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`Not within ${timeoutMs} ms: ${what}`);
+    await sleep(100);
+  }
+}
+
+describe("the supervisor is killed", () => {
+  const fixture = new Fixture();
+  beforeAll(() => fixture.start(), 120_000);
+  afterAll(() => fixture.stop(), 60_000);
+
+  test("known verdicts go on, new questions are denied after the grace, and a hold is answered by the next supervisor", async () => {
+    const script = [
+      "/usr/bin/true",
+      "touch started",
+      "(/usr/bin/factor 42 > factored; touch factor-ended) &",
+      "while ! [ -e go ]; do /usr/bin/sleep 0.2; done",
+      "/usr/bin/true && touch known-ran",
+      "/usr/bin/nproc && touch new-ran",
+      "touch asked",
+      "while ! [ -e factor-ended ]; do /usr/bin/sleep 0.2; done",
+      "cp factored out",
+    ].join("\n");
+    const name = fixture.name();
+    const held = fixture.clawsec.nextHold(name, 30_000);
+    await fixture.clawsec.must(...fixture.arguments(name, ["/usr/bin/sh", "-c", script], ["--detach"]));
+    const hold = await held;
+    const { supervisor } = await pids(fixture);
+    process.kill(supervisor, "SIGKILL");
+    await fixture.clawsec.lost();
+    writeFileSync(join(fixture.workspace, "go"), "");
+    await until("the script went past its questions", () => fixture.left("asked") !== undefined, 60_000);
+    expect(fixture.left("known-ran")).toBe("");
+    expect(fixture.left("new-ran")).toBe(undefined);
+    expect(fixture.left("factored")).toBe("");
+    await fixture.clawsec.up();
+    const holds = JSON.parse(await fixture.clawsec.must("holds", "--json")) as { holds: { id: string }[] };
+    expect(holds.holds.map(({ id }) => id)).toContain(hold.id);
+    await fixture.clawsec.must("approve", hold.id);
+    await until("the approved command ended", () => fixture.left("out") !== undefined);
+    expect(fixture.left("out")).toBe("42: 2 3 7\n");
+  }, 180_000);
+});
+
+describe("the loader is killed", () => {
+  const fixture = new Fixture();
+  beforeAll(() => fixture.start(), 120_000);
+  afterAll(() => fixture.stop(), 60_000);
+
+  test("its sandboxes die with it, held images never run, and the next start cleans up and says so", async () => {
+    const name = fixture.name();
+    const script =
+      "touch started; (/usr/bin/factor 42 > factored) & while :; do date +%s%N > beat; /usr/bin/sleep 0.1; done";
+    const held = fixture.clawsec.nextHold(name, 30_000);
+    await fixture.clawsec.must(...fixture.arguments(name, ["/usr/bin/sh", "-c", script], ["--detach"]));
+    await held;
+    const { loader } = await pids(fixture);
+    process.kill(loader, "SIGKILL");
+    await sleep(1500);
+    const beat = fixture.left("beat");
+    await sleep(1000);
+    expect(fixture.left("beat")).toBe(beat);
+    expect(fixture.left("factored")).toBe("");
+    await until("a new loader is there", async () => {
+      const status = await fixture.clawsec.cli("status", "--json");
+      return status.code === 0 && JSON.parse(status.stdout).loaderConnected === true;
+    });
+    const ps = JSON.parse(await fixture.clawsec.must("ps", "--json")) as Ps;
+    expect(ps.sandboxes.filter(({ state }) => /running/i.test(state))).toEqual([]);
+    const again = await fixture.clawsec.cli(...fixture.arguments(name, ["/usr/bin/echo", "again"]));
+    expect(again.stdout).toBe("again\n");
+  }, 180_000);
+});
