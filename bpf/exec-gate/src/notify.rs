@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -232,7 +233,12 @@ impl Shared {
         };
         drop(receiving);
         match self.handlers.get(&notification.syscall) {
-            Some(handler) if notification.arch == NATIVE_ARCH => handler.handle(notification),
+            Some(handler) if notification.arch == NATIVE_ARCH => {
+                // A panic must not cost the sandbox a thread; the dropped notification is refused.
+                if catch_unwind(AssertUnwindSafe(|| handler.handle(notification))).is_err() {
+                    tracing::error!("the handler of a system call panicked; the call was refused");
+                }
+            }
             _ => {
                 tracing::warn!(syscall = notification.syscall, "a system call without a handler is refused");
                 let _ = notification.respond_errno(libc::EPERM);

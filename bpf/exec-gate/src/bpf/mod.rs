@@ -1,0 +1,280 @@
+//! Loads, attaches and pins the BPF programs, and talks to their maps.
+//!
+//! Each load has its own generation of pins, `<pin_dir>/exec-<random>/`. A new generation is attached, and knows the
+//! scopes of the old ones, before their pins are removed: there is no moment without verification.
+
+pub mod abi;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::hash::Hasher;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, ObjectBuilder, RingBuffer, RingBufferBuilder};
+use siphasher::sip::SipHasher24;
+
+use self::abi::{APPROVAL_SIZE, Approval, COUNTERS, Counters, EVENT_SIZE, SCOPE_SIZE};
+use crate::error::Error;
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exec_verify.bpf.o"));
+/// Index of the scopes that an earlier loader left.
+pub const FOREIGN: u32 = u32::MAX;
+const PIN_PREFIX: &str = "exec-";
+const _: () = assert!(EVENT_SIZE == 88);
+
+/// The loaded programs. They stay attached through their pins when this is dropped, until [`ExecVerify::unpin`].
+pub struct ExecVerify {
+    scopes: MapHandle,
+    approvals: MapHandle,
+    images: MapHandle,
+    counters: MapHandle,
+    events: MapHandle,
+    programs: Vec<u32>,
+    key: [u64; 2],
+    pins: Option<PathBuf>,
+    _links: Vec<Link>,
+}
+
+impl ExecVerify {
+    /// Loads and attaches. With a folder below a bpf file system the programs are pinned there, and take over from
+    /// older ones; without one they are gone with the last reference (for probes).
+    pub fn load(pin_dir: Option<&Path>) -> Result<Self, Error> {
+        let key = random_key()?;
+        let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(Error::bpf("opened"))?;
+        let mut key_set = false;
+        for mut map in open.maps_mut() {
+            if map.name() == OsStr::new(".rodata.key") {
+                let bytes: Vec<u8> = key.iter().flat_map(|half| half.to_ne_bytes()).collect();
+                map.set_initial_value(&bytes).map_err(Error::bpf("given its key"))?;
+                key_set = true;
+            }
+        }
+        if !key_set {
+            return Err(Error::Abi(".rodata.key"));
+        }
+        let mut object = open.load().map_err(Error::bpf("loaded"))?;
+
+        let handle = |name: &'static str, key_size: u32, value_size: usize| {
+            let map = object.maps().find(|map| map.name() == OsStr::new(name)).ok_or(Error::Abi(name))?;
+            if map.key_size() != key_size || map.value_size() as usize != value_size {
+                return Err(Error::Abi(name));
+            }
+            MapHandle::try_from(&map).map_err(Error::bpf("opened"))
+        };
+        let scopes = handle("scopes", 8, SCOPE_SIZE)?;
+        let approvals = handle("approvals", 4, APPROVAL_SIZE)?;
+        let images = handle("images", 4, 8)?;
+        let counters = handle("counters", 4, 8)?;
+        let events = handle("events", 0, 0)?;
+
+        if let Some(pin_dir) = pin_dir {
+            inherit_scopes(pin_dir, &scopes)?;
+        }
+        let mut links = Vec::new();
+        let mut programs = Vec::new();
+        for program in object.progs_mut() {
+            let id = libbpf_rs::Program::id_from_fd(program.as_fd()).map_err(Error::bpf("identified"))?;
+            programs.push(id);
+            links.push(program.attach().map_err(Error::bpf("attached"))?);
+        }
+
+        let mut verify = Self {
+            scopes,
+            approvals,
+            images,
+            counters,
+            events,
+            programs,
+            key,
+            pins: None,
+            _links: Vec::new(),
+        };
+        if let Some(pin_dir) = pin_dir {
+            verify.pin(pin_dir, &mut links)?;
+        }
+        verify._links = links;
+        Ok(verify)
+    }
+
+    fn pin(&mut self, pin_dir: &Path, links: &mut [Link]) -> Result<(), Error> {
+        let old = generations(pin_dir)?;
+        let own = pin_dir.join(format!("{PIN_PREFIX}{:016x}", random_key()?[0]));
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Pin { path, source }
+        };
+        fs::create_dir(&own).map_err(at(&own))?;
+        let pinned = (|| {
+            for (number, link) in links.iter_mut().enumerate() {
+                link.pin(own.join(format!("link{number}")))?;
+            }
+            self.scopes.pin(own.join("scopes"))?;
+            self.approvals.pin(own.join("approvals"))?;
+            self.images.pin(own.join("images"))?;
+            self.counters.pin(own.join("counters"))
+        })();
+        if let Err(error) = pinned {
+            remove_generation(&own).map_err(at(&own))?;
+            return Err(Error::Bpf { what: "pinned", source: error });
+        }
+        for generation in old {
+            remove_generation(&generation).map_err(at(&generation))?;
+        }
+        self.pins = Some(own);
+        Ok(())
+    }
+
+    /// Removes the pins. The verification ends when this value is dropped too.
+    pub fn unpin(&self) -> io::Result<()> {
+        self.pins.as_deref().map_or(Ok(()), remove_generation)
+    }
+
+    /// Puts a cgroup under verification. A full map is an error: the caller must not start anything there.
+    pub fn add_scope(&self, cgroup: u64, sandbox: u32) -> Result<(), Error> {
+        let mut value = [0; SCOPE_SIZE];
+        value[..4].copy_from_slice(&sandbox.to_ne_bytes());
+        self.scopes
+            .update(&cgroup.to_ne_bytes(), &value, MapFlags::ANY)
+            .map_err(Error::bpf("extended to a cgroup"))
+    }
+
+    /// Ends the verification of a cgroup, which must be empty.
+    pub fn remove_scope(&self, cgroup: u64) {
+        // It fails when there is none, which is what is wanted.
+        let _ = self.scopes.delete(&cgroup.to_ne_bytes());
+    }
+
+    /// Allows one exec of this thread. An error means that the exec will be killed.
+    pub fn approve(&self, tid: i32, approval: Approval) -> Result<(), Error> {
+        self.approvals
+            .update(&tid.to_ne_bytes(), &approval.to_bytes(), MapFlags::ANY)
+            .map_err(Error::bpf("told of an approval"))
+    }
+
+    /// Takes an approval back. False: there was none any more.
+    pub fn revoke(&self, tid: i32) -> bool {
+        self.approvals.delete(&tid.to_ne_bytes()).is_ok()
+    }
+
+    /// Whether an approval of this thread waits to be used.
+    pub fn is_approved(&self, tid: i32) -> bool {
+        matches!(self.approvals.lookup(&tid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_)))
+    }
+
+    /// Number of the exec whose image a process runs; 0 when it is not known.
+    pub fn image_of(&self, process: i32) -> u64 {
+        match self.images.lookup(&process.to_ne_bytes(), MapFlags::ANY) {
+            Ok(Some(bytes)) => bytes.try_into().map_or(0, u64::from_ne_bytes),
+            _ => 0,
+        }
+    }
+
+    /// The exec numbers that some process runs now.
+    pub fn live_images(&self) -> Vec<u64> {
+        let value = |key: Vec<u8>| self.images.lookup(&key, MapFlags::ANY).ok().flatten();
+        let keys = self.images.keys();
+        keys.filter_map(value).filter_map(|bytes| bytes.try_into().ok().map(u64::from_ne_bytes)).collect()
+    }
+
+    /// Keyed hash of an argv as it lies in the memory of a process: each string with its terminating zero.
+    pub fn hash(&self, argv: &[u8]) -> u64 {
+        let mut hasher = SipHasher24::new_with_keys(self.key[0], self.key[1]);
+        hasher.write(argv);
+        hasher.finish()
+    }
+
+    /// What was counted since the load.
+    pub fn counters(&self) -> Counters {
+        let value = |index: u32| match self.counters.lookup(&index.to_ne_bytes(), MapFlags::ANY) {
+            Ok(Some(bytes)) => bytes.try_into().map_or(0, u64::from_ne_bytes),
+            _ => 0,
+        };
+        let mut values = [0; COUNTERS as usize];
+        for (index, place) in values.iter_mut().enumerate() {
+            *place = value(index as u32);
+        }
+        let [verified, killed, ring_full, kill_failed, images_full] = values;
+        Counters { verified, killed, ring_full, kill_failed, images_full, missed: self.missed() }
+    }
+
+    fn missed(&self) -> u64 {
+        let infos = libbpf_rs::query::ProgInfoIter::default();
+        infos.filter(|info| self.programs.contains(&info.id)).map(|info| info.recursion_misses).sum()
+    }
+
+    /// A reader of the events. To be polled by one thread.
+    pub fn reader<'cb>(
+        &'cb self,
+        mut on_event: impl FnMut(abi::Event) + 'cb,
+        mut on_garbage: impl FnMut() + 'cb,
+    ) -> Result<RingBuffer<'cb>, Error> {
+        let mut builder = RingBufferBuilder::new();
+        let callback = move |bytes: &[u8]| {
+            match abi::Event::parse(bytes) {
+                Some(event) => on_event(event),
+                None => on_garbage(),
+            }
+            0
+        };
+        builder.add(&self.events, callback).map_err(Error::bpf("listened to"))?;
+        builder.build().map_err(Error::bpf("listened to"))
+    }
+}
+
+fn random_key() -> Result<[u64; 2], Error> {
+    let mut bytes = [0u8; 16];
+    // SAFETY: the buffer is as long as said.
+    let read = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if read != bytes.len() as isize {
+        return Err(Error::io("no random key for the exec verification")(io::Error::last_os_error()));
+    }
+    let (low, high) = bytes.split_at(8);
+    let half = |part: &[u8]| part.try_into().map_or(0, u64::from_ne_bytes);
+    Ok([half(low), half(high)])
+}
+
+fn generations(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let at = |source| Error::Pin { path: pin_dir.to_owned(), source };
+    fs::create_dir_all(pin_dir).map_err(at)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(pin_dir).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        if entry.file_name().to_string_lossy().starts_with(PIN_PREFIX) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+// Processes of a loader that died stay under verification: nothing is approved for them any more. Their index means
+// no sandbox of this loader.
+fn inherit_scopes(pin_dir: &Path, scopes: &MapHandle) -> Result<(), Error> {
+    for generation in generations(pin_dir)? {
+        let path = generation.join("scopes");
+        let old = match MapHandle::from_pinned_path(&path) {
+            Ok(old) => old,
+            // A loader that died while it was pinning; its scopes were empty.
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::Bpf { what: "taken over from an older one", source: error }),
+        };
+        for key in old.keys() {
+            let mut value = [0; SCOPE_SIZE];
+            value[..4].copy_from_slice(&FOREIGN.to_ne_bytes());
+            scopes.update(&key, &value, MapFlags::ANY).map_err(Error::bpf("taken over from an older one"))?;
+        }
+    }
+    Ok(())
+}
+
+// In the order of the names, so that the links go before `scopes`: what verifies can always be taken over.
+fn remove_generation(path: &Path) -> io::Result<()> {
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    names.sort();
+    for name in names {
+        fs::remove_file(name)?;
+    }
+    fs::remove_dir(path)
+}

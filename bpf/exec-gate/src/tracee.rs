@@ -1,0 +1,344 @@
+//! Reads a caller that waits in a system call: its memory, ids and cgroup.
+//!
+//! All of it can change or lie until the notification's id was found valid afterwards, and memory even then.
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+use crate::sys;
+
+/// Remote areas never cross a page, so that a read of one is whole or nothing.
+const PAGE: u64 = 4096;
+/// `PATH_MAX` of linux/limits.h, the terminating zero included.
+const PATH_MAX: usize = 4096;
+/// Strings read with one system call (at most `IOV_MAX` = 1,024), and the first bytes of each.
+const BATCH: usize = 256;
+const FIRST: u64 = 128;
+
+/// The ids of a calling thread.
+#[derive(Debug)]
+pub struct Task {
+    /// The thread, as the host numbers it.
+    pub tid: i32,
+    /// Its process.
+    pub pid: i32,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Id of its cgroup (v2); `None` when it is not known.
+    pub cgroup: Option<u64>,
+    /// Means the thread, or where the kernel cannot, its process.
+    pub pidfd: Option<OwnedFd>,
+}
+
+/// Finds out about a thread. An error means that it is gone.
+pub fn inspect(tid: i32) -> io::Result<Task> {
+    if let Ok(pidfd) = sys::pidfd_open_thread(tid)
+        && let Ok(info) = sys::pidfd_info(pidfd.as_fd())
+    {
+        return Ok(Task {
+            tid,
+            pid: info.tgid.cast_signed(),
+            uid: info.euid,
+            gid: info.egid,
+            cgroup: Some(info.cgroup_id),
+            pidfd: Some(pidfd),
+        });
+    }
+    inspect_proc(tid)
+}
+
+// Kernels before 6.13.
+fn inspect_proc(tid: i32) -> io::Result<Task> {
+    let status = fs::read(format!("/proc/{tid}/status"))?;
+    let field = |name: &str, index: usize| {
+        status_field(&status, name).get(index).and_then(|word| word.parse::<u32>().ok())
+    };
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "/proc has an incomplete status");
+    let pid = field("Tgid:", 0).ok_or_else(missing)?.cast_signed();
+    Ok(Task {
+        tid,
+        pid,
+        uid: field("Uid:", 1).ok_or_else(missing)?,
+        gid: field("Gid:", 1).ok_or_else(missing)?,
+        cgroup: cgroup_of(tid),
+        pidfd: sys::pidfd_open_process(pid).ok(),
+    })
+}
+
+/// The words after `name` in a `/proc/PID/status`.
+fn status_field(status: &[u8], name: &str) -> Vec<String> {
+    let line = status.split(|&byte| byte == b'\n').find(|line| line.starts_with(name.as_bytes()));
+    let rest = line.map(|line| String::from_utf8_lossy(&line[name.len()..]).into_owned()).unwrap_or_default();
+    rest.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A thread's ids in each pid namespace that it is in, the host's first (`NSpid` for the thread, `NStgid` for the
+/// process).
+pub fn namespace_ids(tid: i32) -> (Vec<i32>, Vec<i32>) {
+    let Ok(status) = fs::read(format!("/proc/{tid}/status")) else { return (Vec::new(), Vec::new()) };
+    let numbers =
+        |name| status_field(&status, name).iter().filter_map(|word| word.parse().ok()).collect::<Vec<i32>>();
+    (numbers("NSpid:"), numbers("NStgid:"))
+}
+
+fn cgroup_of(tid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{tid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = cgroup_mount()?.join(path);
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder).ok()?).into()
+}
+
+/// Where the cgroup v2 hierarchy is mounted.
+pub fn cgroup_mount() -> Option<&'static Path> {
+    static MOUNT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MOUNT
+        .get_or_init(|| {
+            let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+            let line = text.lines().find(|line| line.contains(" - cgroup2 "))?;
+            line.split(' ').nth(4).map(PathBuf::from)
+        })
+        .as_deref()
+}
+
+/// The thread name; empty when the thread is gone.
+pub fn comm(tid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned()
+}
+
+/// Strings of a NULL-terminated array.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Strings {
+    /// Without their terminating zeros.
+    pub items: Vec<Vec<u8>>,
+    /// There is more than the limit.
+    pub truncated: bool,
+}
+
+/// Reads a path. `ENAMETOOLONG` and `EFAULT` as the kernel would give them.
+pub fn read_path(tid: i32, address: u64) -> Result<Vec<u8>, Errno> {
+    let mut path = Vec::with_capacity(256);
+    if read_string(tid, address, &mut path, PATH_MAX)? { Ok(path) } else { Err(Errno::ENAMETOOLONG) }
+}
+
+// Appends the string without its zero. False: there is none within `limit` bytes.
+fn read_string(tid: i32, mut address: u64, into: &mut Vec<u8>, limit: usize) -> Result<bool, Errno> {
+    let start = into.len();
+    let mut buffer = [0u8; PAGE as usize];
+    // Most strings are short; a page is read only for the others.
+    let mut wish = 2 * FIRST;
+    while into.len() - start < limit {
+        let room = (limit - (into.len() - start)) as u64;
+        let size = wish.min(PAGE - address % PAGE).min(room) as usize;
+        wish = PAGE;
+        let part = &mut buffer[..size];
+        read_exact(tid, address, part)?;
+        if let Some(end) = part.iter().position(|&byte| byte == 0) {
+            into.extend_from_slice(&part[..end]);
+            return Ok(true);
+        }
+        into.extend_from_slice(part);
+        address = address.checked_add(size as u64).ok_or(Errno::EFAULT)?;
+    }
+    Ok(false)
+}
+
+fn read_exact(tid: i32, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+    let size = into.len();
+    let remote = [RemoteIoVec { base: address as usize, len: size }];
+    let read = process_vm_readv(Pid::from_raw(tid), &mut [IoSliceMut::new(into)], &remote)?;
+    if read == size { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Reads the array at `address` and its strings, at most `limit` bytes of strings with their zeros. A NULL array is
+/// an empty one, as execve has it.
+pub fn read_strings(tid: i32, address: u64, limit: usize) -> Result<Strings, Errno> {
+    let mut result = Strings::default();
+    if address == 0 {
+        return Ok(result);
+    }
+    // Each string takes at least its zero.
+    let (pointers, more) = read_pointers(tid, address, limit)?;
+    result.truncated = more;
+    let mut used = 0;
+    let mut at = 0;
+    let mut buffer = vec![0u8; BATCH.min(pointers.len()) * FIRST as usize];
+    while at < pointers.len() {
+        let batch = &pointers[at..pointers.len().min(at + BATCH)];
+        let mut read = read_batch(tid, batch, &mut buffer)?;
+        for (&pointer, part) in batch.iter().zip(first_parts(batch, &buffer)) {
+            // A short read ends with the last whole area; the next batch starts behind it.
+            if read < part.len() {
+                break;
+            }
+            read -= part.len();
+            at += 1;
+            let room = limit.saturating_sub(used);
+            let mut string = Vec::new();
+            let complete = match part.iter().position(|&byte| byte == 0) {
+                Some(end) => {
+                    string.extend_from_slice(&part[..end]);
+                    true
+                }
+                None => {
+                    string.extend_from_slice(part);
+                    let rest = pointer.checked_add(part.len() as u64).ok_or(Errno::EFAULT)?;
+                    read_string(tid, rest, &mut string, room.saturating_sub(part.len()).max(1))?
+                }
+            };
+            used += string.len() + 1;
+            if !complete || used > limit {
+                string.truncate(room);
+                result.items.push(string);
+                result.truncated = true;
+                return Ok(result);
+            }
+            result.items.push(string);
+        }
+    }
+    Ok(result)
+}
+
+/// The names of an environment (what stands before `=`), sorted, without repetition, at most `limit`. For people and
+/// rules; what cannot be read is left out.
+pub fn read_environment_names(tid: i32, address: u64, limit: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    let Ok((pointers, _)) = (if address == 0 { Ok((Vec::new(), false)) } else { read_pointers(tid, address, 8 * limit) })
+    else {
+        return names;
+    };
+    let mut buffer = vec![0u8; BATCH.min(pointers.len()) * FIRST as usize];
+    for batch in pointers.chunks(BATCH) {
+        let Ok(mut read) = read_batch(tid, batch, &mut buffer) else { break };
+        for part in first_parts(batch, &buffer) {
+            if read < part.len() {
+                break;
+            }
+            read -= part.len();
+            let end = part.iter().position(|&byte| byte == b'=' || byte == 0).unwrap_or(part.len());
+            names.push(String::from_utf8_lossy(&part[..end]).into_owned());
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(limit);
+    names
+}
+
+fn first_size(pointer: u64) -> usize {
+    FIRST.min(PAGE - pointer % PAGE) as usize
+}
+
+fn first_parts<'a>(batch: &'a [u64], mut buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    batch.iter().map(move |&pointer| {
+        let (part, rest) = buffer.split_at(first_size(pointer));
+        buffer = rest;
+        part
+    })
+}
+
+// Reads the first bytes of each string, one behind the other; gives how many bytes were read.
+fn read_batch(tid: i32, batch: &[u64], buffer: &mut [u8]) -> Result<usize, Errno> {
+    let remote: Vec<RemoteIoVec> = batch
+        .iter()
+        .map(|&pointer| RemoteIoVec { base: pointer as usize, len: first_size(pointer) })
+        .collect();
+    let size: usize = remote.iter().map(|area| area.len).sum();
+    process_vm_readv(Pid::from_raw(tid), &mut [IoSliceMut::new(&mut buffer[..size])], &remote)
+}
+
+// The pointers before the NULL, and whether there are more than `limit`.
+fn read_pointers(tid: i32, mut address: u64, limit: usize) -> Result<(Vec<u64>, bool), Errno> {
+    const SIZE: u64 = size_of::<u64>() as u64;
+    let mut pointers = Vec::new();
+    let mut buffer = [0u8; PAGE as usize];
+    let mut wish = 64 * SIZE;
+    loop {
+        let to_page_end = PAGE - address % PAGE;
+        // An unaligned array may have a pointer across two pages: that one alone.
+        let size = if to_page_end < SIZE { SIZE } else { wish.min(to_page_end / SIZE * SIZE) };
+        wish = PAGE;
+        let part = &mut buffer[..size as usize];
+        read_exact(tid, address, part)?;
+        for word in part.chunks_exact(SIZE as usize) {
+            let pointer = word.try_into().map_or(0, u64::from_ne_bytes);
+            if pointer == 0 {
+                return Ok((pointers, false));
+            }
+            if pointers.len() == limit {
+                return Ok((pointers, true));
+            }
+            pointers.push(pointer);
+        }
+        address = address.checked_add(size).ok_or(Errno::EFAULT)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    fn own(strings: &[CString]) -> Vec<u64> {
+        strings.iter().map(|text| text.as_ptr() as u64).chain([0]).collect()
+    }
+
+    fn me() -> i32 {
+        std::process::id() as i32
+    }
+
+    #[test]
+    fn an_argv_is_read_whole_however_long_its_strings_are() {
+        let lengths = [0usize, 1, 127, 128, 129, 4095, 4096, 4097, 20_000];
+        let strings: Vec<CString> = lengths.iter().map(|&n| CString::new(vec![b'x'; n]).unwrap()).collect();
+        let array = own(&strings);
+        let read = read_strings(me(), array.as_ptr() as u64, 128 * 1024).unwrap();
+        assert!(!read.truncated);
+        assert_eq!(read.items.iter().map(Vec::len).collect::<Vec<_>>(), lengths);
+    }
+
+    #[test]
+    fn many_arguments_are_read_and_the_limit_counts_each_zero() {
+        let strings: Vec<CString> = (0..1000).map(|n| CString::new(format!("{n:03}")).unwrap()).collect();
+        let array = own(&strings);
+        let read = |limit| read_strings(me(), array.as_ptr() as u64, limit).unwrap();
+        assert_eq!(read(4000).items.len(), 1000);
+        assert!(!read(4000).truncated);
+        assert!(read(3999).truncated);
+        assert!(read(10).truncated);
+    }
+
+    #[test]
+    fn bad_pointers_are_faults_and_null_is_empty() {
+        assert_eq!(read_path(me(), 8), Err(Errno::EFAULT));
+        assert_eq!(read_strings(me(), 8, 100), Err(Errno::EFAULT));
+        assert_eq!(read_strings(me(), 0, 100), Ok(Strings::default()));
+        let good = CString::new("a").unwrap();
+        let array = [good.as_ptr() as u64, 8, 0];
+        assert_eq!(read_strings(me(), array.as_ptr() as u64, 100), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn a_path_of_4095_bytes_is_read_and_a_longer_one_is_not() {
+        let fits = CString::new(vec![b'x'; 4095]).unwrap();
+        let long = CString::new(vec![b'x'; 4096]).unwrap();
+        assert_eq!(read_path(me(), fits.as_ptr() as u64).map(|path| path.len()), Ok(4095));
+        assert_eq!(read_path(me(), long.as_ptr() as u64), Err(Errno::ENAMETOOLONG));
+    }
+
+    #[test]
+    fn environment_names_are_sorted_and_have_no_values() {
+        let strings = ["Z=1", "A=secret", "A=2", "EMPTY", "=x"].map(|text| CString::new(text).unwrap());
+        let array = own(&strings);
+        assert_eq!(read_environment_names(me(), array.as_ptr() as u64, 10), ["", "A", "EMPTY", "Z"]);
+    }
+}
