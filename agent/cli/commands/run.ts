@@ -1,0 +1,121 @@
+/** run: a command in a sandbox, as if it were run here. */
+import { resolve } from "node:path";
+import { Metadata } from "@grpc/grpc-js";
+import type { Command } from "commander";
+import type { ControlClient, RunResponse } from "../../../proto/gen/clawsec/v1/control.js";
+import { escapeText } from "../../common/escape.js";
+import { makeLog } from "../../common/log.js";
+import { defaultPolicy } from "../../common/paths.js";
+import { TERM_KEY } from "../../supervisor/control/service.js";
+import { startSupervisor } from "../../supervisor/daemon.js";
+import { attach } from "../attach.js";
+import { supervisorServes, withSupervisor } from "../connect.js";
+import { CliError, Exit } from "../exit-codes.js";
+import { sandboxJson } from "../format.js";
+import { type Io, print, printJson, say } from "../io.js";
+import { variable } from "../options.js";
+
+interface RunOptions {
+  policy?: string;
+  name: string;
+  var: Record<string, string>;
+  terminal?: boolean;
+  detach?: boolean;
+  quiet?: boolean;
+  json?: boolean;
+}
+
+export function addRunCommand(program: Command, io: Io): void {
+  program
+    .command("run [command...]")
+    .description("run a command in a sandbox under a policy")
+    .usage("[options] [--] [command...]")
+    .option("-p, --policy <file>", "the policy; default: the package's policy/packs/default.yaml")
+    .option("--name <name>", "name of the sandbox; default: the policy's name", "")
+    .option("--var <name=value>", "a value for one of the policy's variables (may be repeated)", variable, {})
+    .option("-t, --terminal", "give it a terminal")
+    .option("-d, --detach", "do not wait for it (needs a running supervisor)")
+    .option("-q, --quiet", "no warnings")
+    .option("--json", "with --detach: the sandbox as one JSON document")
+    .passThroughOptions()
+    .addHelpText(
+      "after",
+      `
+Uses the running supervisor, or starts one for the time of the run (log: <state>/supervisor.log).
+Without a command it runs the policy's sandbox.command. stdin, stdout, stderr and signals are passed on.
+Ends with the command's exit code, 128 + n for signal n.`,
+    )
+    .action((command: string[], options: RunOptions) => run(io, command, options));
+}
+
+async function run(io: Io, command: string[], options: RunOptions): Promise<void> {
+  if (options.json && !options.detach) {
+    throw new CliError(Exit.usage, "run --json is for --detach: otherwise standard output is the command's.");
+  }
+  if (options.terminal && options.detach)
+    throw new CliError(Exit.usage, "Give --terminal or --detach, not both.");
+  if (await supervisorServes(io)) {
+    await withSupervisor(io, (client) => runWith(io, client, command, options));
+    return;
+  }
+  if (options.detach) {
+    throw new CliError(
+      Exit.noSupervisor,
+      "A detached sandbox needs a running supervisor. Start one with clawsec up --detach.",
+    );
+  }
+  const log = makeLog({ kind: "file", path: io.paths.supervisorLog }, io.environment);
+  const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
+  try {
+    await withSupervisor(io, (client) => runWith(io, client, command, options));
+  } finally {
+    await supervisor.stop();
+  }
+}
+
+async function runWith(io: Io, client: ControlClient, command: string[], options: RunOptions): Promise<void> {
+  const response = await start(io, client, command, options);
+  if (!options.quiet) {
+    for (const cleaned of response.cleaned) say(io, escapeText(cleaned));
+    // Diagnostics are of several lines and escaped where they are made.
+    for (const warning of response.warnings) say(io, warning);
+  }
+  const sandbox = response.sandbox;
+  if (sandbox === undefined)
+    throw new CliError(Exit.failed, "The supervisor started nothing and did not say why.");
+  if (options.detach) {
+    if (options.json) printJson(io, { sandbox: sandboxJson(sandbox) });
+    else print(io, sandbox.name);
+    return;
+  }
+  const { stdin, stdout, stderr } = process;
+  const terminal = options.terminal === true;
+  const exit = await attach(client, { name: sandbox.name, terminal, stdin, stdout, stderr });
+  io.exit = exit.code;
+}
+
+/** Asks the supervisor to compile and start. */
+export function start(
+  io: Io,
+  client: ControlClient,
+  command: string[],
+  options: Pick<RunOptions, "policy" | "name" | "var" | "terminal" | "detach">,
+): Promise<RunResponse> {
+  const metadata = new Metadata();
+  const term = io.environment.TERM;
+  if (term !== undefined && /^[\x21-\x7e]+$/.test(term)) metadata.set(TERM_KEY, term);
+  const request = {
+    name: options.name,
+    policyPath: options.policy === undefined ? defaultPolicy() : resolve(options.policy),
+    command,
+    terminal: options.terminal === true,
+    detached: options.detach === true,
+    variables: options.var,
+  };
+  return new Promise((done, fail) => {
+    client.run(request, metadata, { deadline: Date.now() + 120_000 }, (error, response) => {
+      if (error) fail(error);
+      else done(response);
+    });
+  });
+}

@@ -1,0 +1,104 @@
+/** status, ps, reload. */
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
+import { escapeText } from "../../common/escape.js";
+import { call } from "../../common/grpc.js";
+import { isLive, stateWord } from "../../common/verdict.js";
+import { withSupervisor } from "../connect.js";
+import { CliError, Exit } from "../exit-codes.js";
+import { clock, duration, sandboxJson } from "../format.js";
+import { colour, colourWord, type Io, print, printJson, say } from "../io.js";
+import { table } from "../table.js";
+
+const TIMEOUT_MS = 15_000;
+
+export function addStatusCommands(program: Command, io: Io): void {
+  program
+    .command("status")
+    .description("the supervisor, the loader, and what waits")
+    .option("--json", "one JSON document")
+    .action((options: { json?: boolean }) =>
+      withSupervisor(io, async (client) => {
+        const status = await call(client, client.status, {}, TIMEOUT_MS);
+        if (options.json) {
+          printJson(io, { ...status, sandboxes: status.sandboxes.map(sandboxJson) });
+          return;
+        }
+        const lost = Object.entries(status.lostEvents).map(([way, count]) => `${count} ${escapeText(way)}`);
+        const live = status.sandboxes.filter(({ state }) => isLive(state)).length;
+        const up = duration(Date.now() * 1000 - status.startedUs);
+        const rows: [string, string][] = [
+          ["supervisor", `${escapeText(status.version)}, pid ${status.pid}, up ${up}`],
+          ["loader", colour(io, status.loaderConnected ? "green" : "red", escapeText(status.loader))],
+          ["sandboxes", `${live} live`],
+          ["holds", String(status.openHolds)],
+          ["audit", `${status.auditRecords} records`],
+          ["lost", lost.length === 0 ? "nothing" : colour(io, "red", lost.join(", "))],
+        ];
+        for (const [name, value] of rows) print(io, `${name.padEnd(10)}  ${value}`);
+      }),
+    );
+  program
+    .command("ps")
+    .description("list the sandboxes")
+    .option("--all", "also those that have ended")
+    .option("--json", "one JSON document")
+    .action((options: { all?: boolean; json?: boolean }) =>
+      withSupervisor(io, async (client) => {
+        const { sandboxes } = await call(client, client.status, {}, TIMEOUT_MS);
+        const shown = sandboxes.filter(({ state }) => options.all || isLive(state));
+        if (options.json) printJson(io, { sandboxes: shown.map(sandboxJson) });
+        else if (shown.length === 0) print(io, options.all ? "No sandbox." : "No sandbox runs.");
+        else
+          print(
+            io,
+            table(
+              HEAD,
+              shown.map((info) => cells(io, info)),
+            ),
+          );
+      }),
+    );
+  program
+    .command("reload <name>")
+    .description("compile a sandbox's policy file again and apply it; a bad one changes nothing")
+    .option("-p, --policy <file>", "another file than the one it was started with")
+    .option("--json", "one JSON document")
+    .action((name: string, options: { policy?: string; json?: boolean }) =>
+      withSupervisor(io, async (client) => {
+        const policyPath = options.policy === undefined ? "" : resolve(options.policy);
+        const response = await call(client, client.reloadPolicy, { name, policyPath }, 60_000);
+        if (options.json) printJson(io, response);
+        else if (!response.applied) {
+          throw new CliError(
+            Exit.policy,
+            `${response.diagnostics}\n\nNothing has changed: ${name} runs under epoch ${response.epoch}.`,
+          );
+        } else {
+          if (response.diagnostics !== "") say(io, response.diagnostics);
+          print(io, `${name}: epoch ${response.epoch}, policy ${response.policyHash.slice(0, 12)}`);
+          for (const part of response.needsRestart) print(io, `needs a restart: ${escapeText(part)}`);
+        }
+        if (!response.applied) io.exit = Exit.policy;
+      }),
+    );
+}
+
+const HEAD = ["NAME", "STATE", "SINCE", "PROCESSES", "EPOCH", "POLICY", "PUBLISHED"];
+
+function cells(io: Io, info: SandboxInfo): string[] {
+  const exit = info.exit === undefined || isLive(info.state) ? "" : ` (${info.exit.code})`;
+  const published = info.publish.map(
+    ({ hostIp, hostPort, sandboxPort }) => `${hostIp}:${hostPort}->${sandboxPort}`,
+  );
+  return [
+    escapeText(info.name),
+    colourWord(io, stateWord(info.state)) + exit,
+    clock(info.endedUs || info.startedUs || info.createdUs),
+    String(info.processes),
+    String(info.epoch),
+    escapeText(info.policyHash.slice(0, 12)),
+    escapeText(published.join(" ")),
+  ];
+}

@@ -1,0 +1,58 @@
+/** How the CLI ends. `run` ends with its command's own code when the command was started. */
+import { status } from "@grpc/grpc-js";
+import { isServiceError, Refusal, sentence } from "../common/grpc.js";
+import { NoLoader } from "../supervisor/loader/link.js";
+
+export const Exit = {
+  ok: 0,
+  /** It was tried and failed, or was refused. */
+  failed: 1,
+  /** The command line is wrong. */
+  usage: 2,
+  /** The policy has errors. */
+  policy: 3,
+  /** No supervisor serves this runtime folder. */
+  noSupervisor: 4,
+  /** This host lacks what a policy needs. */
+  hostCannot: 5,
+} as const;
+export type Exit = (typeof Exit)[keyof typeof Exit];
+
+/** For --help and docs/cli.md. */
+export const EXIT_HELP = `Exit codes:
+  0  done
+  1  it failed, was refused or denied
+  2  the command line is wrong
+  3  the policy has errors
+  4  no supervisor serves this runtime folder
+  5  this host cannot enforce the policy
+run ends with the exit code of its command (128 + n for signal n) once the command was started.`;
+
+/** An error whose exit code is known. */
+export class CliError extends Error {
+  readonly exit: Exit;
+
+  constructor(exit: Exit, message: string) {
+    super(message);
+    this.name = "CliError";
+    this.exit = exit;
+  }
+}
+
+/** The exit code of any error, and its sentence. */
+export function exitOf(error: unknown): { exit: Exit; message: string } {
+  const message = sentence(error);
+  if (error instanceof CliError) return { exit: error.exit, message };
+  if (error instanceof NoLoader) return { exit: error.hostCannot ? Exit.hostCannot : Exit.failed, message };
+  if (error instanceof Refusal || isServiceError(error)) return { exit: ofStatus(error.code), message };
+  return { exit: Exit.failed, message };
+}
+
+function ofStatus(code: status): Exit {
+  switch (code) {
+    case status.INVALID_ARGUMENT:
+      return Exit.policy;
+    default:
+      return Exit.failed;
+  }
+}

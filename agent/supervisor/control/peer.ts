@@ -1,0 +1,98 @@
+/**
+ * Who is at the other end of a connection to the control socket.
+ *
+ * Node has no getsockopt(2), so SO_PEERCRED cannot be read. The kernel tells the same in two steps: sock_diag(7), through
+ * ss(8), names the inode of the peer's socket, and /proc/<pid>/fd names the processes that have this socket open. Their
+ * real uid is the peer's. Where ss is missing, or the peer is gone already, the answer is "unknown local user": the
+ * socket's mode (0660, root and the group clawsec) is then all that is known.
+ */
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import type { Socket } from "node:net";
+import { promisify } from "node:util";
+import { nameOfUid } from "../../common/host.js";
+
+/** A peer, as the audit names it. */
+export type Peer = { kind: "known"; uids: number[]; pids: number[] } | { kind: "unknown"; why: string };
+
+/** "uid 0 (root)", or "unknown local user". */
+export function peerWords(peer: Peer): string {
+  if (peer.kind === "unknown") return "unknown local user";
+  // Two users share a connection only when one handed it to the other: both are named.
+  return peer.uids.map((uid) => `uid ${uid}${named(nameOfUid(uid))}`).join(", ");
+}
+
+/** Asks the kernel who has the other end of `socket`. Never rejects. */
+export async function peerOf(socket: Socket, path: string): Promise<Peer> {
+  try {
+    const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+    if (fd === undefined || fd < 0) return { kind: "unknown", why: "the connection is closed" };
+    const inode = socketInode(readlinkSync(`/proc/self/fd/${fd}`));
+    if (inode === undefined) return { kind: "unknown", why: "the connection has no inode" };
+    const { stdout } = await promisify(execFile)("ss", ["-xHn", "src", path], {
+      timeout: 2000,
+      maxBuffer: 16 << 20,
+    });
+    const peer = peerInode(stdout, inode);
+    if (peer === undefined) return { kind: "unknown", why: "ss does not list the connection" };
+    return holders(peer);
+  } catch (error) {
+    return { kind: "unknown", why: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** The peer's inode in the output of `ss -xHn`: `u_str ESTAB 0 0 PATH LOCAL * PEER`. */
+export function peerInode(output: string, local: string): string | undefined {
+  for (const line of output.split("\n")) {
+    const match = /\s(\d+)\s+\S+\s+(\d+)\s*$/.exec(line.trimEnd());
+    if (match?.[1] === local && match[2] !== "0") return match[2];
+  }
+  return undefined;
+}
+
+/** The processes that have a socket open, and their real uids. */
+function holders(inode: string): Peer {
+  const uids = new Set<number>();
+  const pids: number[] = [];
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d+$/.test(pid) || !hasSocket(pid, inode)) continue;
+    const uid = realUid(pid);
+    if (uid === undefined) continue;
+    uids.add(uid);
+    pids.push(Number(pid));
+  }
+  if (uids.size === 0) return { kind: "unknown", why: "the peer is gone" };
+  return { kind: "known", uids: [...uids].sort((left, right) => left - right), pids };
+}
+
+function hasSocket(pid: string, inode: string): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      try {
+        return socketInode(readlinkSync(`/proc/${pid}/fd/${fd}`)) === inode;
+      } catch {
+        return false;
+      }
+    });
+  } catch {
+    // It ended meanwhile.
+    return false;
+  }
+}
+
+function realUid(pid: string): number | undefined {
+  try {
+    const uid = /^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+    return uid === undefined ? undefined : Number(uid);
+  } catch {
+    return undefined;
+  }
+}
+
+function socketInode(link: string): string | undefined {
+  return /^socket:\[(\d+)\]$/.exec(link)?.[1];
+}
+
+function named(name: string | undefined): string {
+  return name === undefined ? "" : ` (${name})`;
+}

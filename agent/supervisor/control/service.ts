@@ -1,0 +1,64 @@
+/** The Control service: each method of the contract, and the file that does it. */
+import type { Metadata } from "@grpc/grpc-js";
+import type { ControlServer } from "../../../proto/gen/clawsec/v1/control.js";
+import { call as callLoader } from "../../common/grpc.js";
+import type { Parts } from "../parts.js";
+import { attachSandbox } from "./attach.js";
+import { followAudit } from "./audit.js";
+import { explain } from "./explain.js";
+import { unary } from "./handler.js";
+import { answerHold, listHolds, watchHolds } from "./holds.js";
+import { kill, stop } from "./kill.js";
+import { connectedLoader } from "./loader.js";
+import { reload } from "./reload.js";
+import { run } from "./run.js";
+import { statusOfSupervisor } from "./status.js";
+
+/** Metadata key with the caller's TERM, for a sandbox with a terminal. */
+export const TERM_KEY = "clawsec-term";
+
+const PROBE_TIMEOUT_MS = 60_000;
+
+export function controlService(parts: Parts): ControlServer {
+  const { log, holds, audit, socket } = parts;
+  return {
+    status: unary(log, "Status", () => statusOfSupervisor(parts)),
+    run: unary(log, "Run", async (request, call) => {
+      return run(parts, request, await socket.caller(call), termOf(call.metadata));
+    }),
+    wait: unary(log, "Wait", (request) => {
+      const loader = connectedLoader(parts);
+      return callLoader(loader, loader.waitSandbox, request);
+    }),
+    attachSandbox: (call) => attachSandbox(parts, call),
+    listHolds: unary(log, "ListHolds", (request) => listHolds(holds, request)),
+    watchHolds: (call) => watchHolds(holds, call),
+    answerHold: unary(log, "AnswerHold", async (request, call) => {
+      return answerHold(holds, request, await socket.caller(call, request.via));
+    }),
+    kill: unary(log, "Kill", (request, call) => byCaller(call, (by) => kill(parts, request, by))),
+    stop: unary(log, "Stop", (request, call) => byCaller(call, (by) => stop(parts, request, by))),
+    queryAudit: unary(log, "QueryAudit", (request) => audit.query(request)),
+    followAudit: (call) => followAudit(audit, call),
+    reloadPolicy: unary(log, "ReloadPolicy", (request, call) => {
+      return byCaller(call, (by) => reload(parts, request, by));
+    }),
+    explain: unary(log, "Explain", (request) => explain(parts, request)),
+    doctor: unary(log, "Doctor", (request) => {
+      const loader = connectedLoader(parts);
+      return callLoader(loader, loader.probe, request, PROBE_TIMEOUT_MS);
+    }),
+  };
+
+  async function byCaller<T>(call: { getPeer(): string }, action: (by: string) => Promise<T>): Promise<T> {
+    return action(await socket.caller(call));
+  }
+}
+
+/** A terminal type of the caller, or one that everything knows. */
+function termOf(metadata: Metadata): string {
+  const [term] = metadata.get(TERM_KEY);
+  return typeof term === "string" && /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$/.test(term)
+    ? term
+    : "xterm-256color";
+}

@@ -1,0 +1,185 @@
+/**
+ * The supervisor: puts its parts together and keeps them in step with the loader.
+ *
+ * Order of the start: the control socket is claimed first (two supervisors must not both answer the loader), then the
+ * stores are opened, then the loader is reached.
+ */
+import { mkdirSync } from "node:fs";
+import { type Hold, HoldChangeKind } from "../../proto/gen/clawsec/v1/control.js";
+import { type Event, type HelloResponse, SandboxState, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { call, sentence } from "../common/grpc.js";
+import type { Logger } from "../common/log.js";
+import type { Paths } from "../common/paths.js";
+import { nowUs } from "../common/time.js";
+import { isLive } from "../common/verdict.js";
+import { holdRecord } from "./audit/hold-record.js";
+import { ownRecord } from "./audit/record.js";
+import { AuditStore } from "./audit/store.js";
+import { ControlSocket } from "./control/server.js";
+import { controlService } from "./control/service.js";
+import { Decider } from "./decide/decider.js";
+import { HoldBook } from "./holds/book.js";
+import { HoldStore } from "./holds/store.js";
+import { LoaderLink } from "./loader/link.js";
+import { endLoader, runningLoader } from "./loader/process.js";
+import type { Parts } from "./parts.js";
+import { SandboxRegistry } from "./sandboxes/registry.js";
+import { SandboxStore } from "./sandboxes/store.js";
+
+export interface SupervisorOptions {
+  readonly paths: Paths;
+  readonly log: Logger;
+  /** Starts a loader when none answers. */
+  readonly spawnLoader: boolean;
+  /** How long the loader may take, after a connect, to ask again about what it holds. */
+  readonly holdGraceMs?: number;
+  /** How long the first connect to the loader may take. */
+  readonly loaderTimeoutMs?: number;
+}
+
+/** A supervisor that serves. */
+export interface Supervisor {
+  readonly parts: Parts;
+  /**
+   * Stops serving. Sandboxes that live go on under the loader, which denies what it does not know; a loader without
+   * a live sandbox that clawsec started is ended too.
+   */
+  stop(): Promise<void>;
+}
+
+/** Starts the supervisor. Throws a sentence, with everything closed again, when it cannot. */
+export async function startSupervisor(options: SupervisorOptions): Promise<Supervisor> {
+  const { paths, log } = options;
+  const startedUs = nowUs();
+  mkdirSync(paths.state, { recursive: true, mode: 0o700 });
+  const closers: (() => void)[] = [];
+  let spawned = () => false;
+  const close = () => {
+    for (const closer of closers.splice(0).reverse()) closer();
+  };
+  try {
+    const socket = new ControlSocket(paths.controlSocket, log);
+    closers.push(() => socket.close());
+    await socket.claim();
+    const audit = new AuditStore(paths.auditDb);
+    closers.push(() => audit.close());
+    const holds = new HoldBook(new HoldStore(paths.holdsDb), options.holdGraceMs);
+    closers.push(() => holds.close());
+    const sandboxes = new SandboxRegistry(new SandboxStore(paths.sandboxesDb));
+    closers.push(() => sandboxes.close());
+    const link = new LoaderLink({
+      paths,
+      log,
+      spawn: options.spawnLoader,
+      ingest: (bootId, events) => {
+        const { upTo } = audit.ingest(bootId, events);
+        for (const event of events) sandboxEvent(parts, event);
+        return upTo;
+      },
+    });
+    closers.push(() => link.close());
+    spawned = () => link.spawned;
+    const decider = new Decider({
+      holds,
+      log,
+      sandbox: (name) => sandboxes.get(name),
+      send: (decision) => link.decide(decision),
+    });
+    const parts: Parts = { paths, log, startedUs, audit, holds, link, sandboxes, decider, socket };
+    wire(parts);
+    socket.serve(controlService(parts));
+    await link.start(options.loaderTimeoutMs);
+    log.info({ socket: paths.controlSocket, pid: process.pid }, "the supervisor serves");
+    return { parts, stop: () => stop(parts, close, options.spawnLoader) };
+  } catch (error) {
+    close();
+    // Only one that was started just now: a loader that was found may guard sandboxes.
+    if (spawned()) await endIdleLoader(paths, log);
+    throw error;
+  }
+}
+
+/** Who tells whom. */
+function wire({ log, audit, holds, link, sandboxes, decider, ...rest }: Parts): void {
+  const parts: Parts = { log, audit, holds, link, sandboxes, decider, ...rest };
+  link.on("message", (message) => decider.receive(message));
+  link.on("connected", (hello) => {
+    holds.connected();
+    reconcile(parts, hello).catch((error: unknown) => {
+      log.warn({ error: sentence(error) }, "the loader did not list its sandboxes");
+    });
+  });
+  link.on("disconnected", (why) => {
+    decider.disconnected();
+    for (const sandbox of sandboxes.markLost()) {
+      note(parts, sandbox, `the loader is away: ${why}; the sandbox is denied what is not decided yet`);
+    }
+  });
+  holds.on("failed", (error) =>
+    log.error({ error: sentence(error) }, "the end of a hold could not be recorded"),
+  );
+  holds.on("change", (kind: HoldChangeKind, hold: Hold) => {
+    if (kind !== HoldChangeKind.UPDATED) audit.append(holdRecord(kind, hold));
+  });
+}
+
+/** After a connect: what the loader has not any more has ended. */
+async function reconcile(parts: Parts, hello: HelloResponse): Promise<void> {
+  const loader = parts.link.client();
+  // A sandbox that is made while the list is on its way is not in it, and has not ended.
+  const before = parts.sandboxes.all().map(({ record }) => record.name);
+  const { sandboxes } = await call(loader, loader.listSandboxes, {}, 10_000);
+  for (const name of parts.sandboxes.reconcile(sandboxes, before)) {
+    note(parts, name, `sandbox ended: the loader (boot ${hello.loaderBootId}) does not have it any more`);
+    parts.holds.sandboxGone(name, "the sandbox has ended");
+  }
+}
+
+/** A sandbox that ended, as the loader's events say. */
+function sandboxEvent(parts: Parts, event: Event): void {
+  if (event.kind?.$case !== "sandboxEvent") return;
+  const { state, exit } = event.kind.value;
+  const info = parts.sandboxes.get(event.sandbox)?.info;
+  // A late event of an earlier sandbox of the same name must not end the present one.
+  if (info === undefined || event.timeUs < info.createdUs) return;
+  const ended = state === SandboxState.EXITED || state === SandboxState.KILLED;
+  parts.sandboxes.seen({
+    ...info,
+    state,
+    exit: exit ?? info.exit,
+    endedUs: ended ? event.timeUs : info.endedUs,
+  });
+  if (ended) parts.holds.sandboxGone(event.sandbox, "the sandbox has ended");
+}
+
+function note({ audit, log }: Parts, sandbox: string, summary: string): void {
+  log.warn({ sandbox }, summary);
+  try {
+    audit.append(
+      ownRecord({ kind: "sandbox", timeUs: nowUs(), sandbox, summary, verdict: Verdict.UNSPECIFIED }),
+    );
+  } catch (error) {
+    log.error({ error: sentence(error) }, "the audit could not be written");
+  }
+}
+
+async function stop(parts: Parts, close: () => void, spawned: boolean): Promise<void> {
+  let idle = false;
+  try {
+    const loader = parts.link.client();
+    const { sandboxes } = await call(loader, loader.listSandboxes, {}, 3000);
+    idle = !sandboxes.some(({ state }) => isLive(state));
+  } catch {
+    // A loader that does not answer is left alone: what it guards stays guarded.
+  }
+  close();
+  if (idle && spawned) await endIdleLoader(parts.paths, parts.log);
+  parts.log.info("the supervisor has stopped");
+}
+
+async function endIdleLoader(paths: Paths, log: Logger): Promise<void> {
+  const loader = runningLoader(paths);
+  if (loader === undefined) return;
+  if (await endLoader(paths)) log.info({ pid: loader.pid }, "ended the loader");
+  else log.warn({ pid: loader.pid }, "the loader did not end on SIGTERM");
+}

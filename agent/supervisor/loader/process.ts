@@ -1,0 +1,98 @@
+/** Starting and ending the loader's process. Its pid and start time are in a file, so that a later run can end it. */
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { initBinary, loaderBinary, type Paths } from "../../common/paths.js";
+
+/** A process, told from a later one with the same pid by its start time. */
+export interface LoaderProcess {
+  readonly pid: number;
+  /** Field 22 of /proc/<pid>/stat (proc(5)): clock ticks from boot to the start. */
+  readonly startTime: string;
+}
+
+/**
+ * Starts the loader detached, with its output in <state>/loader.log. It serves its socket some time later.
+ * `ended` is told the exit code (null for a signal) should it end while we live.
+ */
+export function spawnLoader(
+  paths: Paths,
+  ended: (code: number | null) => void,
+  environment: NodeJS.ProcessEnv = process.env,
+): LoaderProcess {
+  const binary = loaderBinary(environment);
+  const init = initBinary(environment);
+  mkdirSync(paths.runtime, { recursive: true, mode: 0o755 });
+  mkdirSync(paths.state, { recursive: true, mode: 0o700 });
+  const log = openSync(paths.loaderLog, "a", 0o600);
+  try {
+    const child = spawn(binary, [], {
+      detached: true,
+      cwd: "/",
+      stdio: ["ignore", log, log],
+      env: {
+        ...environment,
+        CLAWSEC_RUNTIME_DIR: paths.runtime,
+        CLAWSEC_STATE_DIR: paths.state,
+        CLAWSEC_SHIM: init,
+      },
+    });
+    // An error after a good start has nobody to tell; the failed Hello says it.
+    child.on("error", () => undefined);
+    child.on("exit", ended);
+    child.unref();
+    const startTime = child.pid === undefined ? undefined : startTimeOf(child.pid);
+    if (child.pid === undefined || startTime === undefined) {
+      throw new Error(`The loader ${binary} ended at once. Its log is ${paths.loaderLog}.`);
+    }
+    const started = { pid: child.pid, startTime };
+    writeFileSync(paths.loaderPid, `${JSON.stringify(started)}\n`, { mode: 0o644 });
+    return started;
+  } finally {
+    closeSync(log);
+  }
+}
+
+/** The loader that clawsec started here, if it lives. */
+export function runningLoader(paths: Paths): LoaderProcess | undefined {
+  try {
+    const { pid, startTime } = JSON.parse(readFileSync(paths.loaderPid, "utf8")) as LoaderProcess;
+    return startTimeOf(pid) === startTime ? { pid, startTime } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Ends the loader that clawsec started here with SIGTERM and waits. False when it did not end in time. */
+export async function endLoader(paths: Paths, timeoutMs = 5000): Promise<boolean> {
+  const loader = runningLoader(paths);
+  if (loader === undefined) return true;
+  process.kill(loader.pid, "SIGTERM");
+  const until = performance.now() + timeoutMs;
+  while (startTimeOf(loader.pid) === loader.startTime) {
+    if (performance.now() > until) return false;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  rmSync(paths.loaderPid, { force: true });
+  return true;
+}
+
+/** The last lines of the loader's log, for an error. */
+export function loaderLogTail(paths: Paths, bytes = 2000): string {
+  try {
+    return readFileSync(paths.loaderLog, "utf8").slice(-bytes).trim();
+  } catch {
+    return "";
+  }
+}
+
+/** Start time of a process; undefined when it is gone or a zombie. */
+export function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The command in parentheses may hold spaces and parentheses: fields count from the last one.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,88 @@
+/** The sandboxes of this supervisor: the policy each runs under, and what the loader last said of it. */
+import type { Policy } from "../../../policy/index.js";
+import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
+import { sentence } from "../../common/grpc.js";
+import { isLive } from "../../common/verdict.js";
+import { parse } from "./compile.js";
+import type { SandboxRecord, SandboxStore } from "./store.js";
+
+/** A sandbox and its policy. */
+export interface Sandbox {
+  readonly record: SandboxRecord;
+  /** A sentence instead when the stored policy could not be read again: every question is then denied with it. */
+  readonly policy: Policy | { readonly unreadable: string };
+  /** As the loader said last; undefined before it said anything. */
+  readonly info: SandboxInfo | undefined;
+  /** True while the loader is away: what is known may be out of date. */
+  readonly lost: boolean;
+}
+
+export class SandboxRegistry {
+  readonly #store: SandboxStore;
+  readonly #sandboxes = new Map<string, Sandbox>();
+
+  /** Reloads what `store` has. */
+  constructor(store: SandboxStore) {
+    this.#store = store;
+    for (const record of store.all()) {
+      this.#sandboxes.set(record.name, { record, policy: reparse(record), info: undefined, lost: true });
+    }
+  }
+
+  get(name: string): Sandbox | undefined {
+    return this.#sandboxes.get(name);
+  }
+
+  all(): Sandbox[] {
+    return [...this.#sandboxes.values()];
+  }
+
+  /** A new sandbox, or a new policy for one. On disk when this returns. */
+  put(record: SandboxRecord, policy: Policy, info?: SandboxInfo): void {
+    this.#store.put(record);
+    const before = this.#sandboxes.get(record.name);
+    this.#sandboxes.set(record.name, { record, policy, info: info ?? before?.info, lost: false });
+  }
+
+  /** What the loader says of a sandbox now. */
+  seen(info: SandboxInfo): void {
+    const sandbox = this.#sandboxes.get(info.name);
+    if (sandbox !== undefined) this.#sandboxes.set(info.name, { ...sandbox, info, lost: false });
+  }
+
+  remove(name: string): void {
+    this.#store.remove(name);
+    this.#sandboxes.delete(name);
+  }
+
+  /** The loader is away. Returns the names of the sandboxes that were live. */
+  markLost(): string[] {
+    const live: string[] = [];
+    for (const [name, sandbox] of this.#sandboxes) {
+      if (!sandbox.lost && sandbox.info !== undefined && isLive(sandbox.info.state)) live.push(name);
+      this.#sandboxes.set(name, { ...sandbox, lost: true });
+    }
+    return live;
+  }
+
+  /** Compares with the loader's list. Returns which of the `expected` names the loader does not have any more. */
+  reconcile(infos: readonly SandboxInfo[], expected: readonly string[]): string[] {
+    for (const info of infos) this.seen(info);
+    const known = new Set(infos.map(({ name }) => name));
+    const gone = expected.filter((name) => !known.has(name) && this.#sandboxes.has(name));
+    for (const name of gone) this.remove(name);
+    return gone;
+  }
+
+  close(): void {
+    this.#store.close();
+  }
+}
+
+function reparse(record: SandboxRecord): Sandbox["policy"] {
+  try {
+    return parse(record.policyText, record.policyPath, record.variables);
+  } catch (error) {
+    return { unreadable: `the stored policy of ${record.name} could not be read again: ${sentence(error)}` };
+  }
+}
