@@ -10,14 +10,14 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["{agent,policy,tui}/**/*.test.{ts,tsx}", "test/tools/**/*.test.ts"],
+          include: ["{agent,policy,tui}/**/*.test.{ts,tsx}", "test/{tools,support,demo,bench}/**/*.test.ts"],
           testTimeout: 10_000,
         },
       },
       {
         test: {
           name: "e2e",
-          include: ["test/{e2e,openclaw,demo,bench}/**/*.test.ts"],
+          include: ["test/{e2e,openclaw}/**/*.test.ts"],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,

@@ -75,12 +75,14 @@ npm_packages() {
   now="$(sha256sum package-lock.json; uname -m)"
   [[ -f $stamp && $(<"$stamp") == "$now" ]] && node_modules/.bin/node --version >/dev/null 2>&1 && return 0
   say "installing npm packages (npm ci)"
-  npm ci --no-audit --no-fund --loglevel=error ||
+  # Install scripts of packages do not run: one would compile SQLite, which comes ready made, and to do so
+  # fetch headers from a host that is no package registry. The one that matters is called by name: it installs
+  # the Node binary for this processor, from the same registry.
+  local quiet=(--no-audit --no-fund --loglevel=error)
+  npm ci --ignore-scripts "${quiet[@]}" ||
     fail "npm ci did not succeed" "see npm's message above; the npm registry must be reachable"
-  # An npm that is told not to run install scripts leaves the node package without its binary.
-  node_modules/.bin/node --version >/dev/null 2>&1 ||
-    (cd node_modules/node && npm_config_save=false node installArchSpecificPackage.js) ||
-    fail "the npm package node, which brings Node 24, is without its binary" "allow npm's install scripts: npm rebuild node"
+  npm rebuild "${quiet[@]}" node ||
+    fail "the binary of Node 24 could not be installed" "see npm's message above; the npm registry must be reachable"
   case $(node_modules/.bin/node --version) in
     v2[4-9].* | v[3-9][0-9].*) ;;
     *) fail "node_modules/.bin/node is $(node_modules/.bin/node --version), not 24 or newer" "rm -rf node_modules; make deps" ;;
