@@ -1,0 +1,253 @@
+// YAML text to a syntax tree with positions. Bounded, and a smaller language than YAML: no anchors and aliases
+// (so nothing can expand), no tags, no merge keys, no second document, no duplicate or non-text keys.
+
+import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseAllDocuments } from "yaml";
+import type { Diagnostic, Origin } from "./diagnostics.js";
+
+/** Largest policy file, in UTF-16 units. */
+const MAX_TEXT = 1024 * 1024;
+/** Deepest nesting; a real policy needs 6. */
+const MAX_DEPTH = 24;
+
+export interface ScalarNode {
+  readonly kind: "scalar";
+  readonly value: string | number | boolean | null;
+  /** As written, for values that are text whatever YAML makes of them (`PORT: 8080`). */
+  readonly text: string;
+  readonly origin: Origin;
+}
+export interface ListNode {
+  readonly kind: "list";
+  readonly items: readonly Node[];
+  readonly origin: Origin;
+}
+export interface Entry {
+  readonly key: string;
+  readonly keyOrigin: Origin;
+  readonly value: Node;
+}
+export interface MapNode {
+  readonly kind: "map";
+  readonly entries: readonly Entry[];
+  readonly origin: Origin;
+}
+export type Node = ScalarNode | ListNode | MapNode;
+
+export interface Parsed {
+  readonly root: Node | undefined;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+/** Turns offsets of one text into origins. */
+class Positions {
+  readonly #lines: string[];
+
+  constructor(
+    readonly file: string,
+    text: string,
+    readonly counter: LineCounter,
+  ) {
+    this.#lines = text.split("\n");
+  }
+
+  at(start: number, end: number): Origin {
+    const { line, col } = this.counter.linePos(start);
+    const sourceLine = (this.#lines[line - 1] ?? "").replace(/\r$/, "");
+    const rest = Math.max(1, sourceLine.length - (col - 1));
+    return {
+      file: this.file,
+      line: Math.max(1, line),
+      column: Math.max(1, col),
+      length: Math.max(1, Math.min(end - start, rest)),
+      sourceLine,
+    };
+  }
+}
+
+function finding(code: string, message: string, remedy: string, origin: Origin): Diagnostic {
+  return { severity: "error", code, message, remedy, rule: "", layer: "", origin };
+}
+
+/** Deepest run of brackets and of indentation: bounds the YAML parser's recursion before it runs. */
+function tooDeep(text: string): number | undefined {
+  let flow = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 0x5b || c === 0x7b) {
+      // Brackets in quoted text count too: no policy has a hundred of them open.
+      if (++flow > 200) return i;
+    } else if ((c === 0x5d || c === 0x7d) && flow > 0) flow--;
+  }
+  // "- - - -" and "? ? ?" nest without brackets or indentation.
+  const dashes = /(?:[-?] ){64}/.exec(text) ?? /^ {400}/m.exec(text);
+  return dashes?.index;
+}
+
+/** Reads one policy text. Never throws. */
+export function parseYaml(text: string, file: string): Parsed {
+  const counter = new LineCounter();
+  if (text.length > MAX_TEXT) {
+    const origin: Origin = { file, line: 1, column: 1, length: 1, sourceLine: "" };
+    const message = `the policy is larger than ${MAX_TEXT} characters`;
+    return {
+      root: undefined,
+      diagnostics: [finding("too-large", message, "Split it, or drop what is not used.", origin)],
+    };
+  }
+  const deep = tooDeep(text);
+  if (deep !== undefined) {
+    for (let i = text.indexOf("\n"); i >= 0; i = text.indexOf("\n", i + 1)) counter.lineStarts.push(i + 1);
+    counter.lineStarts.unshift(0);
+    const origin = new Positions(file, text, counter).at(deep, deep + 1);
+    return {
+      root: undefined,
+      diagnostics: [finding("too-deep", "the policy is nested too deeply", "", origin)],
+    };
+  }
+  let documents: Document.Parsed[];
+  try {
+    const parsed = parseAllDocuments(text, {
+      version: "1.2",
+      schema: "core",
+      uniqueKeys: true,
+      merge: false,
+      strict: true,
+      prettyErrors: false,
+      lineCounter: counter,
+      // Long folded keys and the like are for compatibility, not for policies.
+      customTags: [],
+    });
+    documents = "empty" in parsed ? [] : parsed;
+  } catch (error) {
+    // The bound above keeps the parser off the stack's end; should it get there in a way not foreseen, it is an
+    // error of the file, not of the program.
+    const origin: Origin = { file, line: 1, column: 1, length: 1, sourceLine: text.split("\n", 1)[0] ?? "" };
+    const why =
+      error instanceof RangeError
+        ? "the policy is nested too deeply"
+        : `the policy cannot be read: ${String(error)}`;
+    return { root: undefined, diagnostics: [finding("yaml", why, "", origin)] };
+  }
+  return new Converter(new Positions(file, text, counter), text).run(documents);
+}
+
+class Converter {
+  readonly #diagnostics: Diagnostic[] = [];
+
+  constructor(
+    readonly positions: Positions,
+    readonly text: string,
+  ) {}
+
+  run(documents: readonly Document.Parsed[]): Parsed {
+    const [document, second] = documents;
+    if (document === undefined || document.contents === null) {
+      this.#error("empty", "the policy is empty", 'A policy begins with "apiVersion: clawsec/v1".', 0, 1);
+      return { root: undefined, diagnostics: this.#diagnostics };
+    }
+    for (const each of documents) {
+      for (const problem of [...each.errors, ...each.warnings]) {
+        const [start, end] = problem.pos;
+        const remedy = problem.code === "DUPLICATE_KEY" ? "Keep one of the two." : "";
+        this.#error("yaml", sentence(problem.message), remedy, start, end);
+      }
+    }
+    if (second !== undefined) {
+      const start = second.range?.[0] ?? 0;
+      this.#error(
+        "second-document",
+        "a policy file holds one document",
+        'Remove what follows the "---".',
+        start,
+        start + 1,
+      );
+    }
+    if (this.#diagnostics.length > 0) return { root: undefined, diagnostics: this.#diagnostics };
+    const root = this.#convert(document.contents, 0);
+    return { root, diagnostics: this.#diagnostics };
+  }
+
+  #error(code: string, message: string, remedy: string, start: number, end: number): void {
+    this.#diagnostics.push(finding(code, message, remedy, this.positions.at(start, end)));
+  }
+
+  #convert(node: unknown, depth: number): Node | undefined {
+    if (!isNode(node)) return undefined;
+    const [start, end] = node.range ?? [0, 1];
+    const origin = this.positions.at(start, end);
+    if (depth > MAX_DEPTH) {
+      this.#error("too-deep", "the policy is nested too deeply", "", start, end);
+      return undefined;
+    }
+    if (isAlias(node) || node.anchor !== undefined) {
+      this.#error(
+        "alias",
+        "anchors and aliases are not part of the policy language",
+        'Use "variables" for what repeats.',
+        start,
+        end,
+      );
+      return undefined;
+    }
+    if (node.tag !== undefined && !node.tag.startsWith("tag:yaml.org,2002:")) {
+      this.#error("tag", "tags are not part of the policy language", "Remove it.", start, end);
+      return undefined;
+    }
+    if (isScalar(node)) return this.#scalar(node.value, node.source, origin, start, end);
+    if (isSeq(node)) {
+      const items = node.items.flatMap((item) => this.#convert(item, depth + 1) ?? []);
+      return { kind: "list", items, origin };
+    }
+    if (!isMap(node)) return undefined;
+    const entries: Entry[] = [];
+    for (const pair of node.items) {
+      const key = isScalar(pair.key) ? pair.key : undefined;
+      const [keyStart, keyEnd] = key?.range ?? [start, start + 1];
+      if (key === undefined || (typeof key.value !== "string" && key.source === undefined)) {
+        this.#error("key", "a key must be plain text", "", keyStart, keyEnd);
+        continue;
+      }
+      const keyOrigin = this.positions.at(keyStart, keyEnd);
+      const name = typeof key.value === "string" ? key.value : String(key.source);
+      const value = pair.value === null ? nothing(keyOrigin) : this.#convert(pair.value, depth + 1);
+      if (value !== undefined) entries.push({ key: name, keyOrigin, value });
+    }
+    return { kind: "map", entries, origin };
+  }
+
+  #scalar(
+    value: unknown,
+    source: string | undefined,
+    origin: Origin,
+    start: number,
+    end: number,
+  ): Node | undefined {
+    switch (typeof value) {
+      case "string":
+        // Nothing that a policy names has control characters; they would only hide something from its reader.
+        if (/[\u0000-\u0008\u000b-\u001f\u007f]/.test(value)) {
+          this.#error("control-character", "the text has control characters", "Remove them.", start, end);
+          return undefined;
+        }
+        return { kind: "scalar", value, text: value, origin };
+      case "number":
+      case "boolean":
+        return { kind: "scalar", value, text: source ?? String(value), origin };
+      default:
+        if (value === null) return { kind: "scalar", value, text: "", origin };
+        this.#error("value", "this kind of value is not part of the policy language", "", start, end);
+        return undefined;
+    }
+  }
+}
+
+function nothing(origin: Origin): ScalarNode {
+  return { kind: "scalar", value: null, text: "", origin };
+}
+
+/** The YAML library's messages, as they go into our sentences: lower case, no full stop, one line. */
+function sentence(message: string): string {
+  const line = message.split("\n", 1)[0] ?? "";
+  const first = line.charAt(0).toLowerCase() + line.slice(1);
+  return first.replace(/[.:]$/, "");
+}

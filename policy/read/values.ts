@@ -1,0 +1,300 @@
+// Readers of single values. Each reports what is wrong and returns undefined then; none throws.
+
+import { argumentPatternError } from "../match/argv.js";
+import { formatCidr, parseCidr } from "../match/cidr.js";
+import { hostPatternError, normalizeHost } from "../match/host.js";
+import { isCanonical, pathPatternError } from "../match/path.js";
+import type { HoldTerms, Ports } from "../model.js";
+import { type Context, describe, didYouMean, Fields, type Node } from "./context.js";
+
+/** How many items a list in a policy may have. */
+const MAX_ITEMS = 4096;
+/** Longest text value. */
+const MAX_TEXT = 8192;
+
+interface TextOptions {
+  /** Variables' values are escaped, since the text is a pattern. */
+  readonly pattern?: boolean;
+  /** Numbers and booleans are taken as they are written. */
+  readonly plain?: boolean;
+}
+
+/** Text with its variables filled in. */
+export function text(
+  context: Context,
+  node: Node,
+  what: string,
+  options: TextOptions = {},
+): string | undefined {
+  const isText = node.kind === "scalar" && typeof node.value === "string";
+  const isPlain = node.kind === "scalar" && node.value !== null && options.plain === true;
+  if (!isText && !isPlain) {
+    return context.error(node.origin, "type", `${what} must be text, not ${describe(node)}`);
+  }
+  const expansion = context.variables.expand(node.text, { pattern: options.pattern === true });
+  for (const name of expansion.unknown) {
+    const known = context.variables.names();
+    const remedy = known.length === 0 ? 'Declare it under "variables".' : didYouMean(name, known);
+    context.error(node.origin, "unknown-variable", `unknown variable "${name}"`, remedy);
+  }
+  for (const name of expansion.unset) {
+    context.error(
+      node.origin,
+      "unset-variable",
+      `the variable "${name}" has no value`,
+      `Give one: --var ${name}=VALUE.`,
+    );
+  }
+  if (expansion.unknown.length + expansion.unset.length > 0) return undefined;
+  if (expansion.text.length > MAX_TEXT) {
+    return context.error(node.origin, "value", `${what} is longer than ${MAX_TEXT} characters`);
+  }
+  return expansion.text;
+}
+
+/** Text that must not be empty. */
+export function nonEmpty(
+  context: Context,
+  node: Node,
+  what: string,
+  options: TextOptions = {},
+): string | undefined {
+  const value = text(context, node, what, options);
+  if (value === "") return context.error(node.origin, "value", `${what} must not be empty`);
+  return value;
+}
+
+export function matching(
+  context: Context,
+  node: Node,
+  what: string,
+  grammar: RegExp,
+  remedy: string,
+): string | undefined {
+  const value = text(context, node, what);
+  if (value === undefined) return undefined;
+  if (!grammar.test(value))
+    return context.error(node.origin, "value", `${what} "${value}" is not one`, remedy);
+  return value;
+}
+
+export function oneOf<T extends string>(
+  context: Context,
+  node: Node,
+  what: string,
+  known: readonly T[],
+): T | undefined {
+  const value = text(context, node, what);
+  if (value === undefined) return undefined;
+  const found = known.find((k) => k === value);
+  if (found === undefined)
+    return context.error(node.origin, "value", `${what} cannot be "${value}"`, didYouMean(value, known));
+  return found;
+}
+
+export function bool(context: Context, node: Node, what: string): boolean | undefined {
+  if (node.kind === "scalar" && typeof node.value === "boolean") return node.value;
+  return context.error(node.origin, "type", `${what} must be true or false, not ${describe(node)}`);
+}
+
+/** A number, or text that became one through a variable. */
+function number(context: Context, node: Node, what: string): number | undefined {
+  if (node.kind === "scalar" && typeof node.value === "number") return node.value;
+  if (node.kind === "scalar" && typeof node.value === "string" && node.value.includes("${")) {
+    const value = text(context, node, what);
+    if (value === undefined) return undefined;
+    if (/^[0-9]+(?:\.[0-9]+)?$/.test(value)) return Number(value);
+  }
+  return context.error(node.origin, "type", `${what} must be a number, not ${describe(node)}`);
+}
+
+export function integer(
+  context: Context,
+  node: Node,
+  what: string,
+  min: number,
+  max: number,
+): number | undefined {
+  const value = number(context, node, what);
+  if (value === undefined) return undefined;
+  if (!Number.isInteger(value) || value < min || value > max) {
+    return context.error(node.origin, "value", `${what} must be a whole number from ${min} to ${max}`);
+  }
+  return value;
+}
+
+/** cpus, in thousandths. */
+export function milliCpus(context: Context, node: Node, what: string): number | undefined {
+  const value = number(context, node, what);
+  if (value === undefined) return undefined;
+  const milli = Math.round(value * 1000);
+  if (!(milli >= 10 && milli <= 1_024_000))
+    return context.error(node.origin, "value", `${what} must be from 0.01 to 1024`);
+  return milli;
+}
+
+const UNITS: Readonly<Record<string, number>> = { "": 1, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
+
+/** Bytes: 1048576, 512Ki, 512Mi, 2Gi. */
+export function bytes(context: Context, node: Node, what: string, min: number): number | undefined {
+  const value = text(context, node, what, { plain: true });
+  if (value === undefined) return undefined;
+  const parts = /^([0-9]{1,15})(Ki|Mi|Gi|Ti)?$/.exec(value);
+  const size = parts === null ? Number.NaN : Number(parts[1]) * (UNITS[parts[2] ?? ""] ?? Number.NaN);
+  if (!Number.isSafeInteger(size) || size < min) {
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not a size of at least ${min} bytes`,
+      "Write it like 512Mi or 2Gi.",
+    );
+  }
+  return size;
+}
+
+const DURATIONS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+/** Longest duration: what fits the wire's 32-bit milliseconds, rounded down to days. */
+const MAX_DURATION_MS = 49 * 24 * 3_600_000;
+
+/** Milliseconds: 500ms, 30s, 5m, 1h. */
+export function duration(context: Context, node: Node, what: string): number | undefined {
+  const value = text(context, node, what, { plain: true });
+  if (value === undefined) return undefined;
+  const parts = /^([0-9]{1,10})(ms|s|m|h)$/.exec(value);
+  const ms = parts === null ? Number.NaN : Number(parts[1]) * (DURATIONS[parts[2] ?? ""] ?? Number.NaN);
+  if (!(ms > 0 && ms <= MAX_DURATION_MS)) {
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not a duration`,
+      "Write it like 30s, 5m or 1h.",
+    );
+  }
+  return ms;
+}
+
+/** An absolute path without patterns. A slash at the end is dropped. */
+export function path(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what);
+  if (value === undefined) return undefined;
+  const trimmed = value.length > 1 && value.endsWith("/") ? value.slice(0, -1) : value;
+  if (!isCanonical(trimmed)) {
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not an absolute path without ".", ".." and "//"`,
+    );
+  }
+  return trimmed;
+}
+
+export function pathPattern(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what, { pattern: true });
+  if (value === undefined) return undefined;
+  const trimmed =
+    value.length > 1 && value.endsWith("/") && !value.endsWith("\\/") ? value.slice(0, -1) : value;
+  const why = pathPatternError(trimmed);
+  if (why !== undefined)
+    return context.error(node.origin, "value", `${what} "${value}" is not a path pattern: ${why}`);
+  return trimmed;
+}
+
+export function argumentPattern(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what, { pattern: true, plain: true });
+  if (value === undefined) return undefined;
+  const why = argumentPatternError(value);
+  if (why !== undefined)
+    return context.error(node.origin, "value", `${what} "${value}" is not an argument pattern: ${why}`);
+  return value;
+}
+
+export function hostPattern(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what);
+  if (value === undefined) return undefined;
+  const host = normalizeHost(value);
+  const why = hostPatternError(host);
+  if (why !== undefined)
+    return context.error(node.origin, "value", `${what} "${value}" is not a host pattern: ${why}`);
+  return host;
+}
+
+export function cidr(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what);
+  if (value === undefined) return undefined;
+  const parsed = parseCidr(value);
+  if ("error" in parsed)
+    return context.error(node.origin, "value", `${what} "${value}" is wrong: ${parsed.error}`);
+  return formatCidr(parsed);
+}
+
+/** 443, "8000-8080". */
+export function ports(context: Context, node: Node, what: string): Ports | undefined {
+  if (node.kind === "scalar" && typeof node.value === "string" && !/^\$\{[^}]*\}$/.test(node.value)) {
+    const value = text(context, node, what);
+    if (value === undefined) return undefined;
+    const parts = /^([0-9]{1,5})(?:-([0-9]{1,5}))?$/.exec(value);
+    const first = Number(parts?.[1]);
+    const last = Number(parts?.[2] ?? parts?.[1]);
+    if (parts === null || first < 1 || last > 65535 || first > last) {
+      return context.error(
+        node.origin,
+        "value",
+        `${what} "${value}" is not a port or a range of ports`,
+        'Write 443 or "8000-8080".',
+      );
+    }
+    return { first, last };
+  }
+  const port = integer(context, node, what, 1, 65535);
+  return port === undefined ? undefined : { first: port, last: port };
+}
+
+/** A list; each item is read, and those that are wrong are left out (and reported). */
+export function list<T>(
+  context: Context,
+  node: Node,
+  what: string,
+  item: (node: Node) => T | undefined,
+): T[] {
+  if (node.kind !== "list") {
+    context.error(node.origin, "type", `${what} must be a list, not ${describe(node)}`);
+    return [];
+  }
+  if (node.items.length > MAX_ITEMS) {
+    context.error(node.origin, "value", `${what} has more than ${MAX_ITEMS} items`);
+    return [];
+  }
+  return node.items.flatMap((each) => {
+    const value = item(each);
+    return value === undefined ? [] : [value];
+  });
+}
+
+/** One value or a list of them. */
+export function oneOrMore<T>(
+  context: Context,
+  node: Node,
+  what: string,
+  item: (node: Node) => T | undefined,
+): T[] {
+  if (node.kind !== "list") {
+    const value = item(node);
+    return value === undefined ? [] : [value];
+  }
+  // An empty list would read as "any" further on, which is not what anybody means by it.
+  if (node.items.length === 0) context.error(node.origin, "value", `${what} must not be an empty list`);
+  return list(context, node, what, item);
+}
+
+/** `{ timeout, default }`, with what is not said taken from `base`. */
+export function holdTerms(context: Context, node: Node, what: string, base: HoldTerms): HoldTerms {
+  const fields = Fields.of(context, node, what, ["timeout", "default"]);
+  const timeout = fields?.get("timeout");
+  const onTimeout = fields?.get("default");
+  return {
+    timeoutMs: (timeout && duration(context, timeout, `the timeout of ${what}`)) ?? base.timeoutMs,
+    onTimeout:
+      (onTimeout && oneOf(context, onTimeout, `the default of ${what}`, ["deny", "allow"] as const)) ??
+      base.onTimeout,
+  };
+}
