@@ -1,6 +1,6 @@
 /** How the CLI ends. `run` ends with its command's own code when the command was started. */
 import { status } from "@grpc/grpc-js";
-import { isServiceError, Refusal, sentence } from "../common/grpc.js";
+import { isServiceError, sentence } from "../common/grpc.js";
 import { NoLoader } from "../supervisor/loader/link.js";
 
 export const Exit = {
@@ -44,15 +44,18 @@ export function exitOf(error: unknown): { exit: Exit; message: string } {
   const message = sentence(error);
   if (error instanceof CliError) return { exit: error.exit, message };
   if (error instanceof NoLoader) return { exit: error.hostCannot ? Exit.hostCannot : Exit.failed, message };
-  if (error instanceof Refusal || isServiceError(error)) return { exit: ofStatus(error.code), message };
   return { exit: Exit.failed, message };
 }
 
-function ofStatus(code: status): Exit {
-  switch (code) {
+/** The error of a request that compiles a policy: what it says of the policy and of the host has its own exit code. */
+export function policyError(error: unknown): unknown {
+  if (!isServiceError(error)) return error;
+  switch (error.code) {
     case status.INVALID_ARGUMENT:
-      return Exit.policy;
+      return new CliError(Exit.policy, sentence(error));
+    case status.FAILED_PRECONDITION:
+      return new CliError(Exit.hostCannot, sentence(error));
     default:
-      return Exit.failed;
+      return error;
   }
 }

@@ -13,6 +13,8 @@ export interface Paths {
   readonly controlSocket: string;
   readonly loaderSocket: string;
   readonly loaderPid: string;
+  /** Start time of the process of `loaderPid`, so that a later process with its pid is not taken for it. */
+  readonly loaderStart: string;
   readonly loaderLog: string;
   readonly supervisorLog: string;
   readonly auditDb: string;
@@ -32,6 +34,7 @@ export function pathsOf(environment: NodeJS.ProcessEnv = process.env): Paths {
     controlSocket: join(runtime, "control.sock"),
     loaderSocket: join(runtime, "loader.sock"),
     loaderPid: join(runtime, "loader.pid"),
+    loaderStart: join(runtime, "loader.start"),
     loaderLog: join(state, "loader.log"),
     supervisorLog: join(state, "supervisor.log"),
     auditDb: join(state, "audit.db"),

@@ -8,7 +8,7 @@ import { call, sentence } from "../../common/grpc.js";
 import { packageVersion } from "../../common/paths.js";
 import { compileHere } from "../../supervisor/sandboxes/compile.js";
 import { withLoader, withSupervisor } from "../connect.js";
-import { CliError, Exit } from "../exit-codes.js";
+import { CliError, Exit, policyError } from "../exit-codes.js";
 import { type Io, print, printJson, say } from "../io.js";
 import { variable } from "../options.js";
 
@@ -43,7 +43,9 @@ export function addPolicyCommands(program: Command, io: Io): void {
       return withSupervisor(io, async (client) => {
         const policyPath = file === undefined ? "" : resolve(file);
         const request = { policyPath, name: options.name, variables: options.var };
-        const { rules } = await call(client, client.explain, request, 60_000);
+        const { rules } = await call(client, client.explain, request, 60_000).catch((error: unknown) => {
+          throw policyError(error);
+        });
         if (options.json) printJson(io, { rules });
         else print(io, renderExplain(rules));
       });

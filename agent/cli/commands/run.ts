@@ -6,11 +6,12 @@ import type { ControlClient, RunResponse } from "../../../proto/gen/clawsec/v1/c
 import { escapeText } from "../../common/escape.js";
 import { makeLog } from "../../common/log.js";
 import { defaultPolicy } from "../../common/paths.js";
+import { NAME } from "../../supervisor/control/run.js";
 import { TERM_KEY } from "../../supervisor/control/service.js";
 import { startSupervisor } from "../../supervisor/daemon.js";
 import { attach } from "../attach.js";
 import { supervisorServes, withSupervisor } from "../connect.js";
-import { CliError, Exit } from "../exit-codes.js";
+import { CliError, Exit, policyError } from "../exit-codes.js";
 import { sandboxJson } from "../format.js";
 import { type Io, print, printJson, say } from "../io.js";
 import { variable } from "../options.js";
@@ -51,6 +52,12 @@ Ends with the command's exit code, 128 + n for signal n.`,
 async function run(io: Io, command: string[], options: RunOptions): Promise<void> {
   if (options.json && !options.detach) {
     throw new CliError(Exit.usage, "run --json is for --detach: otherwise standard output is the command's.");
+  }
+  if (options.name !== "" && !NAME.test(options.name)) {
+    throw new CliError(
+      Exit.usage,
+      "A sandbox's name has lower-case letters, digits and inner hyphens, at most 40.",
+    );
   }
   if (options.terminal && options.detach)
     throw new CliError(Exit.usage, "Give --terminal or --detach, not both.");
@@ -114,7 +121,7 @@ export function start(
   };
   return new Promise((done, fail) => {
     client.run(request, metadata, { deadline: Date.now() + 120_000 }, (error, response) => {
-      if (error) fail(error);
+      if (error) fail(policyError(error));
       else done(response);
     });
   });

@@ -68,11 +68,11 @@ export class AuditStore extends EventEmitter<{ record: [AuditRecord] }> {
   readonly #lost = new Map<string, number>();
   #count: number;
 
-  /** Opens or makes the database at `path` (":memory:" for one that is not kept). */
-  constructor(path: string) {
+  /** Opens or makes the database at `path` (":memory:" for one that is not kept). `waitMs`: for another's lock. */
+  constructor(path: string, waitMs = 5000) {
     super();
     this.setMaxListeners(0);
-    this.#db = new Database(path);
+    this.#db = new Database(path, { timeout: waitMs });
     if (path !== ":memory:") chmodSync(path, 0o600);
     this.#db.pragma("journal_mode = WAL");
     // An acknowledged event must survive a power cut: WAL syncs at each commit only with FULL.

@@ -13,7 +13,7 @@ import type { SandboxRecord } from "../sandboxes/store.js";
 import { connectedLoader } from "./loader.js";
 
 /** The contract's grammar of sandbox names. */
-const NAME = /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/;
+export const NAME = /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/;
 
 /** Compiles, creates and starts. A failure leaves nothing behind. */
 export async function run(parts: Parts, request: RunRequest, by: string, term: string): Promise<RunResponse> {

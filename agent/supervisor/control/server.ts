@@ -12,7 +12,7 @@ import { type Peer, peerOf, peerWords } from "./peer.js";
 export class AlreadyRunning extends Error {
   constructor(path: string) {
     super(
-      `Another supervisor serves ${path}. Use it, stop it with clawsec down, or choose another CLAWSEC_RUNTIME_DIR.`,
+      `Another supervisor is already running: it serves ${path}. Use it, stop it with clawsec down, or choose another CLAWSEC_RUNTIME_DIR.`,
     );
     this.name = "AlreadyRunning";
   }

@@ -45,7 +45,18 @@ export function spawnLoader(
       throw new Error(`The loader ${binary} ended at once. Its log is ${paths.loaderLog}.`);
     }
     const started = { pid: child.pid, startTime };
-    writeFileSync(paths.loaderPid, `${JSON.stringify(started)}\n`, { mode: 0o644 });
+    writeFileSync(
+      paths.loaderStart,
+      `${startTime}
+`,
+      { mode: 0o644 },
+    );
+    writeFileSync(
+      paths.loaderPid,
+      `${child.pid}
+`,
+      { mode: 0o644 },
+    );
     return started;
   } finally {
     closeSync(log);
@@ -55,8 +66,9 @@ export function spawnLoader(
 /** The loader that clawsec started here, if it lives. */
 export function runningLoader(paths: Paths): LoaderProcess | undefined {
   try {
-    const { pid, startTime } = JSON.parse(readFileSync(paths.loaderPid, "utf8")) as LoaderProcess;
-    return startTimeOf(pid) === startTime ? { pid, startTime } : undefined;
+    const pid = Number(readFileSync(paths.loaderPid, "utf8"));
+    const startTime = readFileSync(paths.loaderStart, "utf8").trim();
+    return pid > 1 && startTimeOf(pid) === startTime ? { pid, startTime } : undefined;
   } catch {
     return undefined;
   }
@@ -72,7 +84,7 @@ export async function endLoader(paths: Paths, timeoutMs = 5000): Promise<boolean
     if (performance.now() > until) return false;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  rmSync(paths.loaderPid, { force: true });
+  for (const file of [paths.loaderPid, paths.loaderStart]) rmSync(file, { force: true });
   return true;
 }
 

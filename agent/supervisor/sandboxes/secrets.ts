@@ -24,7 +24,7 @@ export function readSecrets(items: readonly SecretItem[]): { secrets: Secret[]; 
       secrets.push({ name: item.name, value });
     } catch (error) {
       throw new Refusal(
-        status.FAILED_PRECONDITION,
+        status.NOT_FOUND,
         `The secret ${item.name} cannot be read from ${item.file}: ${sentence(error)}.`,
       );
     }

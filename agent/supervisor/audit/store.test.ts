@@ -1,0 +1,173 @@
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
+import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { denied } from "../../testing/questions.js";
+import { ownRecord } from "./record.js";
+import { AuditStore } from "./store.js";
+
+let folder: string;
+let path: string;
+let audit: AuditStore;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "clawsec-audit-"));
+  path = join(folder, "audit.db");
+  audit = new AuditStore(path);
+});
+afterEach(() => {
+  audit.close();
+  rmSync(folder, { recursive: true });
+});
+
+const ALL: QueryAuditRequest = {
+  sandbox: "",
+  kinds: [],
+  verdicts: [],
+  text: "",
+  sinceUs: 0,
+  untilUs: 0,
+  afterId: 0,
+  limit: 0,
+};
+const find = (query: Partial<QueryAuditRequest> = {}) => audit.query({ ...ALL, ...query }).records;
+const ids = (records: AuditRecord[]) => records.map(({ id }) => id);
+
+describe("ingest", () => {
+  test("says what may be acknowledged only after another connection can read it", () => {
+    const { upTo } = audit.ingest("boot-1", [denied(1), denied(2), denied(3)]);
+    const other = new Database(path, { readonly: true });
+    const durable = other.prepare("SELECT max(sequence) AS n FROM audit WHERE boot_id = 'boot-1'").get();
+    other.close();
+    expect(durable).toEqual({ n: upTo });
+    expect(upTo).toBe(3);
+  });
+
+  test("acknowledges nothing and keeps nothing when the commit fails, and the batch is taken when sent again", () => {
+    const lock = new Database(path);
+    lock.exec("BEGIN IMMEDIATE");
+    const short = new AuditStore(path, 50);
+    expect(() => short.ingest("boot-1", [denied(1), denied(2)])).toThrow(/locked/);
+    lock.exec("ROLLBACK");
+    lock.close();
+    expect(find()).toEqual([]);
+    expect(short.ingest("boot-1", [denied(1), denied(2)])).toMatchObject({ upTo: 2, inserted: 2 });
+    short.close();
+  });
+
+  test("ignores an event that it has, and takes the new one beside it", () => {
+    audit.ingest("boot-1", [denied(1), denied(2)]);
+    expect(audit.ingest("boot-1", [denied(2), denied(3)])).toEqual({ upTo: 3, inserted: 1, duplicates: 1 });
+    expect(find()).toHaveLength(3);
+  });
+
+  test("tells the same sequence of another boot from a duplicate", () => {
+    audit.ingest("boot-1", [denied(1)]);
+    expect(audit.ingest("boot-2", [denied(1)])).toMatchObject({ inserted: 1, duplicates: 0 });
+  });
+
+  test("records a gap as lost, with how many, and counts it", () => {
+    audit.ingest("boot-1", [denied(1)]);
+    audit.ingest("boot-1", [denied(5)]);
+    expect(find({ kinds: ["lost"] })[0]?.summary).toBe(
+      "3 events lost: the loader's sequence jumps from 1 to 5",
+    );
+    expect(audit.lost()).toEqual({ "sequence-gap": 3 });
+  });
+
+  test("records no gap where there is none, also across a restart", () => {
+    audit.ingest("boot-1", [denied(1), denied(2)]);
+    audit.close();
+    audit = new AuditStore(path);
+    audit.ingest("boot-1", [denied(3)]);
+    expect(find({ kinds: ["lost"] })).toEqual([]);
+    expect(audit.count()).toBe(3);
+  });
+
+  test("counts what the loader says that it lost", () => {
+    const event = { ...denied(1), kind: { $case: "lost" as const, value: { way: "ring-full", count: 9 } } };
+    audit.ingest("boot-1", [event]);
+    expect(audit.lost()).toEqual({ "ring-full": 9 });
+    expect(find({ kinds: ["lost"] })).toHaveLength(1);
+  });
+
+  test("announces each record after its commit", () => {
+    const seen: number[] = [];
+    audit.on("record", ({ id }) => {
+      seen.push(id);
+      expect(find({ afterId: id - 1, limit: 1 })).toHaveLength(1);
+    });
+    audit.ingest("boot-1", [denied(1), denied(2)]);
+    expect(seen).toEqual([1, 2]);
+  });
+});
+
+describe("the table", () => {
+  test("takes new rows and refuses to change or remove one, also for another program", () => {
+    audit.ingest("boot-1", [denied(1)]);
+    const other = new Database(path);
+    expect(() => other.exec("UPDATE audit SET rule = 'x'")).toThrow(/append-only/);
+    expect(() => other.exec("DELETE FROM audit")).toThrow(/append-only/);
+    other.close();
+    expect(find()[0]?.rule).toBe("exec/no-git");
+  });
+
+  test("is readable by its owner only", () => {
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test("keeps every fact of an event, hostile ones too, and a summary that is safe to print", () => {
+    const argv = ["git", "\u001b[2J\u202e\nforged line", "a\u0000b"];
+    audit.ingest("boot-1", [denied(1, { argv })]);
+    const [record] = find();
+    expect(record?.summary).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    expect(record?.summary.startsWith("deny /usr/bin/git [git ")).toBe(true);
+    expect(JSON.parse(record?.facts ?? "").decision.exec.argv).toEqual(argv);
+    expect(record).toMatchObject({
+      kind: "exec",
+      verdict: Verdict.DENY,
+      latencyUs: 120,
+      parents: ["exec-init"],
+      pid: 4242,
+    });
+  });
+});
+
+describe("query", () => {
+  beforeEach(() => {
+    audit.ingest("boot-1", [
+      denied(1, { argv: ["git", "push"] }),
+      denied(2, { argv: ["CURL", "Évil"] }, "exec/no-curl"),
+      { ...denied(3), sandbox: "other" },
+    ]);
+    audit.append(ownRecord({ kind: "kill", timeUs: 5_000_000, sandbox: "box", summary: "killed box" }));
+  });
+
+  test.each<[string, Partial<QueryAuditRequest>, number[]]>([
+    ["nothing asked finds all, oldest first", {}, [1, 2, 3, 4]],
+    ["a sandbox", { sandbox: "other" }, [3]],
+    ["kinds", { kinds: ["kill"] }, [4]],
+    ["verdicts", { verdicts: [Verdict.DENY] }, [1, 2, 3]],
+    ["verdicts that nothing has", { verdicts: [Verdict.ALLOW] }, []],
+    ["text of the summary, in any case", { text: "curl" }, [2]],
+    ["text with an accent, in any case", { text: "éVIL" }, [2]],
+    ["text of the rule", { text: "NO-CURL" }, [2]],
+    ["text is no pattern", { text: "%" }, []],
+    ["a time from", { sinceUs: 1_000_003 }, [3, 4]],
+    ["a time until", { untilUs: 1_000_001 }, [1]],
+    ["after an id", { afterId: 2 }, [3, 4]],
+    ["the newest when limited", { limit: 2 }, [3, 4]],
+    ["an SQL injection finds nothing and harms nothing", { text: "'; DROP TABLE audit; --" }, []],
+  ])("%s", (_what, query, expected) => {
+    expect(ids(find(query))).toEqual(expected);
+    expect(audit.count()).toBe(4);
+  });
+
+  test("says when more matched than were returned, and only then", () => {
+    expect(audit.query({ ...ALL, limit: 3 }).truncated).toBe(true);
+    expect(audit.query({ ...ALL, limit: 4 }).truncated).toBe(false);
+  });
+});

@@ -1,0 +1,88 @@
+/** Facts for tests: questions and events as a loader sends them. */
+import {
+  type Event,
+  type ExecAction,
+  ExecutableKind,
+  type Process,
+  type Question,
+  Verdict,
+} from "../../proto/gen/clawsec/v1/loader.js";
+
+/** An exec with what is not named filled in. */
+export function exec(fields: Partial<ExecAction> = {}): ExecAction {
+  return {
+    requestedPath: "git",
+    executable: "/usr/bin/git",
+    script: "",
+    argv: ["git", "push"],
+    argvTruncated: false,
+    cwd: "/workspace",
+    environmentNames: ["HOME", "PATH"],
+    fileId: "1:2",
+    scriptFileId: "",
+    kind: ExecutableKind.FILE,
+    execId: "exec-1",
+    ...fields,
+  };
+}
+
+/** A process with what is not named filled in. */
+export function processOf(fields: Partial<Process> = {}): Process {
+  return {
+    pid: 4242,
+    sandboxPid: 7,
+    uid: 1000,
+    gid: 1000,
+    execId: "exec-0",
+    ancestors: ["exec-init"],
+    executable: "/usr/bin/sh",
+    comm: "sh",
+    ...fields,
+  };
+}
+
+/** A question about an exec. */
+export function question(
+  id: number,
+  fields: Partial<Question> = {},
+  action: Partial<ExecAction> = {},
+): Question {
+  return {
+    id,
+    sandbox: "box",
+    subject: "main",
+    askedUs: 1,
+    resent: false,
+    holdId: "",
+    epoch: 1,
+    process: processOf(),
+    action: { $case: "exec", value: exec({ execId: `exec-${id}`, ...action }) },
+    ...fields,
+  };
+}
+
+/** An event of a denied exec. */
+export function denied(sequence: number, fields: Partial<ExecAction> = {}, rule = "exec/no-git"): Event {
+  return {
+    sequence,
+    timeUs: 1_000_000 + sequence,
+    sandbox: "box",
+    subject: "main",
+    policyHash: "abc",
+    process: processOf(),
+    kind: {
+      $case: "decision",
+      value: {
+        action: { $case: "exec", value: exec(fields) },
+        verdict: Verdict.DENY,
+        rule,
+        layer: "supervisor",
+        message: "git may not push",
+        latencyUs: 120,
+        holdId: "",
+        observed: Verdict.UNSPECIFIED,
+        questionId: sequence,
+      },
+    },
+  };
+}
