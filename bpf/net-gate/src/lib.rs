@@ -1,1 +1,107 @@
-//! (being written)
+//! The network gate: the only way out of a sandbox.
+//!
+//! A sandbox's network namespace has `lo` and nothing else. A local route makes every IPv4 address local, and an
+//! `sk_lookup` program gives every TCP connection that is not for loopback to the gate's listener, whose accepted
+//! socket then has the dialled address as its own. Names are answered inside with made-up addresses, one for each
+//! name, so that a connection is always to a *name* or to an address that the client brought itself. The gate finds
+//! the row that decides, looks at the first bytes, asks if the row says so, resolves the name on the host's side,
+//! dials an address that it has checked, and splices.
+//!
+//! What it does not see: requests after the first on one HTTP connection, and what is inside TLS. A row that allows
+//! a name allows what the server of that name can be made to do.
+//!
+//! | nothing attached yet | network unreachable |
+//! | gate cut or loader gone | connection refused |
+//! | anything that cannot be attributed, read or resolved | denied |
+
+mod address;
+mod bpf;
+mod connection;
+mod decide;
+mod dial;
+mod dns;
+mod first_bytes;
+mod live;
+mod name;
+mod netns;
+mod peek;
+mod pool;
+mod probe;
+mod publish;
+mod refusals;
+mod refuse;
+mod report;
+mod sandbox;
+mod shared;
+mod splice;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clawsec_core::{Asker, EventSink, Scope};
+use clawsec_proto as pb;
+use tokio::runtime::Handle;
+
+pub use bpf::BpfError;
+pub use netns::NetnsError;
+pub use probe::probe;
+pub use sandbox::{NetError, SandboxNet};
+pub use table::TableError;
+
+use report::Reporter;
+use shared::Shared;
+use table::Table;
+
+/// Makes the gates of sandboxes.
+pub struct NetGate {
+    asker: Arc<dyn Asker>,
+    events: Arc<dyn EventSink>,
+    runtime: Handle,
+}
+
+impl NetGate {
+    /// The gates' tasks run on `runtime`, whose threads must be in the network namespace that connections leave from.
+    pub fn new(asker: Arc<dyn Asker>, events: Arc<dyn EventSink>, runtime: Handle) -> Self {
+        Self { asker, events, runtime }
+    }
+
+    /// Makes a network namespace that leads nowhere and binds it to the new file `path`. With `nft`, the path of that
+    /// program, the namespace also gets a ruleset that drops whatever does not leave by `lo`; without, the caller
+    /// reports a missing second layer. Blocks for some milliseconds.
+    pub fn create_netns(&self, path: &Path, nft: Option<&Path>) -> Result<(), NetError> {
+        Ok(netns::create(path, nft)?)
+    }
+
+    /// Unmounts and removes a namespace that was made but not attached, or left by a loader that died.
+    pub fn remove_netns(&self, path: &Path) -> Result<(), NetError> {
+        Ok(netns::remove(path)?)
+    }
+
+    /// Wires a sandbox: programs on the cgroups of `scope` and on the namespace at `netns`, sockets, tasks.
+    ///
+    /// `subjects` says which loopback ports each subject of the scope may reach; `table` and `epoch` are what is
+    /// decided by. Blocks for some milliseconds. On an error nothing stays attached, and the namespace file stays.
+    pub fn attach(
+        &self,
+        scope: &Scope,
+        subjects: &[pb::Subject],
+        netns: &Path,
+        table: &pb::NetworkTable,
+        epoch: u64,
+    ) -> Result<SandboxNet, NetError> {
+        let table = Table::compile(table, epoch)?;
+        let mut programs = bpf::Programs::load()?;
+        programs.attach_subjects(scope, subjects)?;
+        let reporter = Reporter::new(&scope.sandbox, self.events.clone());
+        let flows = programs.flows()?;
+        let shared = Arc::new(Shared::new(scope.clone(), self.asker.clone(), reporter, table, flows));
+        let refusals = programs.refusals()?;
+        SandboxNet::start(&self.runtime, netns, programs, shared, refusals)
+    }
+}
+
+/// Where `nft` is on this host, for [`NetGate::create_netns`].
+pub fn find_nft() -> Option<PathBuf> {
+    netns::find_nft()
+}

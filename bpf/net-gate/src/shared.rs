@@ -1,0 +1,135 @@
+//! What all tasks of one sandbox share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use clawsec_core::{Asker, Scope};
+use clawsec_proto as pb;
+use tokio::sync::Semaphore;
+
+use crate::bpf::{Flows, Origin};
+use crate::dial;
+use crate::live::{Grant, Live};
+use crate::pool::Pool;
+use crate::report::{Reporter, Throttle};
+use crate::splice;
+use crate::table::{Destination, Table};
+
+/// Connections that one sandbox may have at the gate at once, held ones included.
+pub(crate) const MOST_CONNECTIONS: usize = 4096;
+/// Answers kept for use again.
+const MOST_ANSWERS: usize = 4096;
+
+/// State of one sandbox's gate.
+pub(crate) struct Shared {
+    pub(crate) sandbox: Arc<str>,
+    pub(crate) scope: Scope,
+    pub(crate) asker: Arc<dyn Asker>,
+    pub(crate) reporter: Reporter,
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) pool: Pool,
+    pub(crate) live: Arc<Live>,
+    pub(crate) flows: Flows,
+    pub(crate) answers: Answers,
+    pub(crate) large_pipes: Arc<Semaphore>,
+    pub(crate) lookups: Semaphore,
+    pub(crate) room: Arc<Semaphore>,
+    /// Kinds of denial that a sandbox could produce without end, by subject and name or reason.
+    pub(crate) throttle: Throttle<(Arc<str>, Arc<str>)>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("sandbox", &self.sandbox).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        scope: Scope,
+        asker: Arc<dyn Asker>,
+        reporter: Reporter,
+        table: Table,
+        flows: Flows,
+    ) -> Self {
+        Self {
+            sandbox: scope.sandbox.as_str().into(),
+            scope,
+            asker,
+            reporter,
+            table: ArcSwap::from_pointee(table),
+            pool: Pool::new(crate::pool::CAPACITY),
+            live: Arc::default(),
+            flows,
+            answers: Answers::default(),
+            large_pipes: splice::large_pipes(),
+            lookups: Semaphore::new(dial::LOOKUPS),
+            room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            throttle: Throttle::new(),
+        }
+    }
+
+    /// The subject that an origin belongs to.
+    pub(crate) fn subject_of(&self, origin: &Origin) -> Option<Arc<str>> {
+        self.scope.subject_of(origin.cgroup).map(|subject| subject.name.as_str().into())
+    }
+
+    /// Whether a connection that was let through would be let through by the present table too. Where the table now
+    /// asks, an answer that was given stands, and what a row allowed by itself does not.
+    pub(crate) fn stands(&self, grant: &Grant) -> bool {
+        let ruling = self.table.load().rule_for(&grant.subject, &grant.destination, grant.port);
+        let verdict = match ruling.verdict {
+            pb::Verdict::Allow | pb::Verdict::Log => true,
+            pb::Verdict::Hold | pb::Verdict::Ask => grant.asked,
+            pb::Verdict::Deny | pb::Verdict::Unspecified => false,
+        };
+        verdict && dial::may_dial(&grant.destination, &ruling, grant.peer)
+    }
+}
+
+/// Answers that may be used again, under the epoch they were made for.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    known: Mutex<HashMap<(Arc<str>, Destination, u16), (u64, pb::Decision)>>,
+}
+
+impl Answers {
+    /// The answer to the same question under the same epoch.
+    pub(crate) fn get(
+        &self,
+        subject: &Arc<str>,
+        destination: &Destination,
+        port: u16,
+        epoch: u64,
+    ) -> Option<pb::Decision> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (made_for, decision) = known.get(&(subject.clone(), destination.clone(), port))?;
+        (*made_for == epoch).then(|| decision.clone())
+    }
+
+    /// Keeps an answer if it says that it may be kept. Both scopes of files read as "this destination".
+    pub(crate) fn keep(
+        &self,
+        subject: &Arc<str>,
+        destination: &Destination,
+        port: u16,
+        epoch: u64,
+        decision: &pb::Decision,
+    ) {
+        match decision.cache_scope() {
+            pb::CacheScope::File | pb::CacheScope::FileArgv => {}
+            pb::CacheScope::None | pb::CacheScope::Unspecified => return,
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_ANSWERS {
+            known.clear();
+        }
+        known.insert((subject.clone(), destination.clone(), port), (epoch, decision.clone()));
+    }
+
+    /// Forgets all: a new table has come.
+    pub(crate) fn clear(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

@@ -1,0 +1,89 @@
+//! Carrying bytes between two connections without bringing them into this process (splice(2)).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Size of a pipe as the kernel makes it.
+const SMALL_PIPE: usize = 64 * 1024;
+/// Size for connections that carry much: the largest that needs no privilege (/proc/sys/fs/pipe-max-size).
+const LARGE_PIPE: usize = 1024 * 1024;
+/// Bytes after which a direction gets a large pipe.
+const MUCH: u64 = 256 * 1024;
+
+/// Bytes carried, by direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) out: u64,
+    pub(crate) back: u64,
+}
+
+/// Large pipes that a sandbox may have at once: bounds the kernel memory its slow receivers can tie up.
+pub(crate) fn large_pipes() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(64))
+}
+
+/// Carries both directions until both have ended. The end of one direction is passed on as such, so that a client
+/// that sends all and then waits for the answer gets it.
+pub(crate) async fn both_ways(
+    client: &TcpStream,
+    upstream: &TcpStream,
+    large: &Arc<Semaphore>,
+) -> io::Result<Carried> {
+    let (out, back) = tokio::try_join!(one_way(client, upstream, large), one_way(upstream, client, large))?;
+    Ok(Carried { out, back })
+}
+
+async fn one_way(from: &TcpStream, to: &TcpStream, large: &Arc<Semaphore>) -> io::Result<u64> {
+    from.readable().await?;
+    let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let mut size = SMALL_PIPE;
+    let mut permit: Option<OwnedSemaphorePermit> = None;
+    let mut total = 0;
+    loop {
+        let taken = match from.async_io(Interest::READABLE, || move_bytes(from, &inlet, size)).await {
+            Ok(0) => break,
+            Ok(taken) => taken,
+            Err(error) => return Err(error),
+        };
+        let mut left = taken;
+        while left > 0 {
+            match to.async_io(Interest::WRITABLE, || move_bytes(&outlet, to, left)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                given => left = left.saturating_sub(given),
+            }
+        }
+        total += u64::try_from(taken).map_err(io::Error::other)?;
+        if total > MUCH && permit.is_none() && size == SMALL_PIPE {
+            (permit, size) = enlarge(&outlet, large);
+        }
+    }
+    // The other direction may have ended the connection already.
+    let _ = rustix::net::shutdown(to, rustix::net::Shutdown::Write);
+    drop(permit);
+    Ok(total)
+}
+
+/// Tries to get a large pipe; a small one works too.
+fn enlarge(pipe: &OwnedFd, large: &Arc<Semaphore>) -> (Option<OwnedSemaphorePermit>, usize) {
+    let Ok(permit) = large.clone().try_acquire_owned() else { return (None, SMALL_PIPE) };
+    match fcntl_setpipe_size(pipe, LARGE_PIPE) {
+        Ok(size) => (Some(permit), size),
+        Err(_) => (None, SMALL_PIPE),
+    }
+}
+
+/// One splice that does not wait.
+fn move_bytes(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd, most: usize) -> io::Result<usize> {
+    loop {
+        match splice(&from, None, &to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
