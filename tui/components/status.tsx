@@ -1,0 +1,53 @@
+import { Text } from "ink";
+import type { StatusResponse } from "../../proto/gen/clawsec/v1/control.js";
+import { stateWord } from "../describe.js";
+import { visible } from "../escape.js";
+import type { State } from "../store.js";
+
+/** One line: is everything connected, what runs, was anything lost. */
+export function StatusLine({ state }: { state: State }) {
+  const { connection, status } = state;
+  switch (connection.kind) {
+    case "connecting":
+      return <Text wrap="truncate-end">clawsec: connecting to the supervisor</Text>;
+    case "gone":
+      return (
+        <Text wrap="truncate-end" color="red" bold>
+          clawsec: supervisor gone, connecting again; {visible(connection.why)}
+        </Text>
+      );
+    case "connected":
+      return status === undefined ? null : <Connected status={status} />;
+  }
+}
+
+function Connected({ status }: { status: StatusResponse }) {
+  const lost = Object.entries(status.lostEvents).filter(([, count]) => count > 0);
+  const sum = lost.reduce((total, [, count]) => total + count, 0);
+  return (
+    <Text wrap="truncate-end">
+      {"clawsec: supervisor connected, "}
+      {status.loaderConnected ? (
+        "loader connected"
+      ) : (
+        <Text color="red">{`loader: ${visible(status.loader)}`}</Text>
+      )}
+      {`; ${sandboxes(status)}; `}
+      {sum === 0 ? (
+        "no events lost"
+      ) : (
+        <Text color="red">{`${sum} events lost (${lost.map(([way]) => visible(way)).join(", ")})`}</Text>
+      )}
+    </Text>
+  );
+}
+
+function sandboxes({ sandboxes }: StatusResponse): string {
+  if (sandboxes.length === 0) return "no sandboxes";
+  return sandboxes
+    .map(
+      ({ name, state, processes }) =>
+        `${visible(name)} ${stateWord(state)}${processes > 0 ? ` (${processes})` : ""}`,
+    )
+    .join(", ");
+}
