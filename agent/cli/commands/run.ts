@@ -1,4 +1,5 @@
 /** run: a command in a sandbox, as if it were run here. */
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { Metadata } from "@grpc/grpc-js";
 import type { Command } from "commander";
@@ -31,7 +32,7 @@ export function addRunCommand(program: Command, io: Io): void {
     .command("run [command...]")
     .description("run a command in a sandbox under a policy")
     .usage("[options] [--] [command...]")
-    .option("-p, --policy <file>", "the policy; default: the package's policy/packs/default.yaml")
+    .option("-p, --policy <file>", "the policy; default: any command in the current folder, without network")
     .option("--name <name>", "name of the sandbox; default: the policy's name", "")
     .option("--var <name=value>", "a value for one of the policy's variables (may be repeated)", variable, {})
     .option("-t, --terminal", "give it a terminal")
@@ -101,6 +102,14 @@ async function runWith(io: Io, client: ControlClient, command: string[], options
   io.exit = exit.code;
 }
 
+/** What the default policy wants to know: the folder to work in, and as whom. */
+function here(): Record<string, string> {
+  const workspace = process.cwd();
+  const { uid, gid } = statSync(workspace);
+  // The folder's owner can write to it; root is no sandbox's user, and the policy has its own default then.
+  return uid === 0 ? { workspace } : { workspace, uid: String(uid), gid: String(gid) };
+}
+
 /** Asks the supervisor to compile and start. */
 export function start(
   io: Io,
@@ -117,7 +126,7 @@ export function start(
     command,
     terminal: options.terminal === true,
     detached: options.detach === true,
-    variables: options.var,
+    variables: { ...(options.policy === undefined ? here() : {}), ...options.var },
   };
   return new Promise((done, fail) => {
     client.run(request, metadata, { deadline: Date.now() + 120_000 }, (error, response) => {

@@ -39,7 +39,7 @@ export class ControlSocket {
       // A unix socket has no remote address; grpc-js reports this property as a call's peer, by which the handlers
       // find the connection.
       Object.defineProperty(socket, "remoteAddress", { value: name });
-      this.#peers.set(name, peerOf(socket, path));
+      this.#peers.set(name, peerOf(socket, ownPath(path)));
       this.#sockets.add(socket);
       socket.on("error", (error) => log.debug({ error: error.message }, "a control connection broke"));
       socket.on("close", () => {
@@ -61,7 +61,7 @@ export class ControlSocket {
     await removeStale(path);
     // Made under another name, given its mode and owner, and only then linked to where clients look: it is never
     // reachable with the wrong mode, and of two that start at once one fails.
-    const own = `${path}.${process.pid}`;
+    const own = ownPath(path);
     rmSync(own, { force: true });
     await new Promise<void>((resolve, reject) => {
       this.#listener.once("error", reject);
@@ -98,6 +98,11 @@ export class ControlSocket {
     this.#server.forceShutdown();
     for (const socket of this.#sockets) socket.destroy();
   }
+}
+
+/** The name that the socket is made under, and that the kernel knows it by. */
+function ownPath(path: string): string {
+  return `${path}.${process.pid}`;
 }
 
 /** Removes a socket that nobody serves. Throws when somebody does, or when it is not a socket. */

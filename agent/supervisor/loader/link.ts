@@ -3,7 +3,7 @@
  * dropped and made again, with a growing pause; while they are down, the loader decides alone (it denies).
  */
 import { EventEmitter } from "node:events";
-import type { ClientDuplexStream } from "@grpc/grpc-js";
+import { type ClientDuplexStream, connectivityState } from "@grpc/grpc-js";
 import type {
   Capability,
   Decision,
@@ -183,6 +183,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
   }
 
   #openStreams(client: LoaderClient, bootId: string): void {
+    this.#watch(client);
     const decide = client.decide();
     const events = client.events();
     this.#decide = decide;
@@ -197,6 +198,19 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
     events.on("data", (batch: EventBatch) => this.#ingest(events, bootId, batch));
     events.on("error", lost("the Events stream broke"));
     events.on("end", lost("the Events stream ended"));
+  }
+
+  /**
+   * The streams must be those of the loader that said Hello. grpc-js puts a call that was not sent yet on the next
+   * connection, so a loader that is replaced at this moment would go unnoticed: any change of the connection ends it.
+   */
+  #watch(client: LoaderClient): void {
+    const channel = client.getChannel();
+    const changed = () => {
+      if (this.#client === client) this.#lose("the connection broke");
+    };
+    if (channel.getConnectivityState(false) !== connectivityState.READY) setImmediate(changed);
+    else channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, changed);
   }
 
   #ingest(stream: ClientDuplexStream<EventAck, EventBatch>, bootId: string, batch: EventBatch): void {
