@@ -134,7 +134,13 @@ export class ScriptedLoader {
         if (this.failing?.method === method) {
           const { words: details } = this.failing;
           callback({ code: status.INTERNAL, details });
-        } else callback(null, answer(call.request));
+        } else {
+          try {
+            callback(null, answer(call.request));
+          } catch (error) {
+            callback(error as object);
+          }
+        }
         this.#happened();
       };
     const kill = (name: string) => {
@@ -157,6 +163,10 @@ export class ScriptedLoader {
       })),
       probe: unary("probe", () => ({ capabilities: this.capabilities })),
       createSandbox: unary("createSandbox", (request: CreateSandboxRequest) => {
+        const living = this.sandboxes.get(request.name)?.state;
+        if (living === SandboxState.RUNNING || living === SandboxState.CREATED) {
+          throw Object.assign(new Error("a live sandbox has the name"), { code: status.ALREADY_EXISTS });
+        }
         this.created.push(request);
         const info = infoOf(request);
         this.sandboxes.set(request.name, info);

@@ -2,9 +2,8 @@
 import { status } from "@grpc/grpc-js";
 import type { RunRequest, RunResponse } from "../../../proto/gen/clawsec/v1/control.js";
 import { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
-import { call, Refusal, sentence } from "../../common/grpc.js";
+import { call, isServiceError, Refusal, sentence } from "../../common/grpc.js";
 import { nowUs } from "../../common/time.js";
-import { isLive } from "../../common/verdict.js";
 import { ownRecord } from "../audit/record.js";
 import type { Parts } from "../parts.js";
 import { compileFor, parse, readPolicy, requireCapabilities } from "../sandboxes/compile.js";
@@ -28,8 +27,6 @@ export async function run(parts: Parts, request: RunRequest, by: string, term: s
   }
   const loader = connectedLoader(parts);
   requireCapabilities(parts.link.capabilities);
-  const existing = parts.sandboxes.get(name);
-  if (existing?.info !== undefined && isLive(existing.info.state)) throw nameTaken(name);
   const record: SandboxRecord = {
     name,
     policyPath: request.policyPath,
@@ -44,7 +41,11 @@ export async function run(parts: Parts, request: RunRequest, by: string, term: s
   };
   const compiled = compileFor(record, parts.link.capabilities, parts.paths);
   const { secrets, warnings } = readSecrets(compiled.secretFiles);
-  const created = await call(loader, loader.createSandbox, { ...compiled.artefacts, name, secrets }, 60_000);
+  const candidate = { ...compiled.artefacts, name, secrets };
+  // The loader knows best whether one of the name lives; until it says no, nothing of ours about that one changes.
+  const created = await call(loader, loader.createSandbox, candidate, 60_000).catch((error: unknown) => {
+    throw isServiceError(error) && error.code === status.ALREADY_EXISTS ? nameTaken(name) : error;
+  });
   // Before the start: the first exec asks at once, and is judged under this policy.
   try {
     parts.sandboxes.put(record, compiled.policy, created.sandbox);
