@@ -124,15 +124,20 @@ impl Programs {
     }
 
     /// Attaches to the cgroup of every subject, with the loopback ports each may reach.
-    pub(crate) fn attach_subjects(&mut self, scope: &Scope, subjects: &[pb::Subject]) -> Result<(), BpfError> {
+    pub(crate) fn attach_subjects(
+        &mut self,
+        scope: &Scope,
+        subjects: &[pb::Subject],
+    ) -> Result<(), BpfError> {
         let known = handle(&self.object, "subjects")?;
         let openings = handle(&self.object, "openings")?;
         for subject in &scope.subjects {
             let what = format!("subject {}", subject.name);
-            let rights = subjects.iter().find(|rights| rights.name == subject.name).ok_or_else(|| BpfError {
-                what: what.clone(),
-                source: io::Error::other("the request says nothing of its loopback ports"),
-            })?;
+            let rights =
+                subjects.iter().find(|rights| rights.name == subject.name).ok_or_else(|| BpfError {
+                    what: what.clone(),
+                    source: io::Error::other("the request says nothing of its loopback ports"),
+                })?;
             let mut entry = [0; 8];
             entry[..4].copy_from_slice(&u32::from(rights.loopback_any).to_ne_bytes());
             known
@@ -163,10 +168,8 @@ impl Programs {
 
     /// Gives every TCP connection of the namespace that is not for loopback to `listener`.
     pub(crate) fn steer(&mut self, netns: &File, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
-        let value = u64::try_from(listener.as_raw_fd()).map_err(|error| BpfError {
-            what: "the listener".into(),
-            source: io::Error::other(error),
-        })?;
+        let value = u64::try_from(listener.as_raw_fd())
+            .map_err(|error| BpfError { what: "the listener".into(), source: io::Error::other(error) })?;
         handle(&self.object, "gate")?
             .update(&0_u32.to_ne_bytes(), &value.to_ne_bytes(), MapFlags::ANY)
             .map_err(libbpf)
@@ -214,10 +217,10 @@ impl Programs {
 }
 
 fn handle(object: &Object, name: &str) -> Result<MapHandle, BpfError> {
-    let map = object.maps().find(|map| map.name() == name).ok_or_else(|| BpfError {
-        what: format!("map {name}"),
-        source: io::ErrorKind::NotFound.into(),
-    })?;
+    let map = object
+        .maps()
+        .find(|map| map.name() == name)
+        .ok_or_else(|| BpfError { what: format!("map {name}"), source: io::ErrorKind::NotFound.into() })?;
     MapHandle::try_from(&map).map_err(libbpf).map_err(fail(format!("map {name}")))
 }
 

@@ -75,7 +75,11 @@ fn destination(shared: &Shared, address: Ipv4Addr) -> Result<Destination, &'stat
     if !pool::is_synthetic(address) {
         return Ok(Destination::Address(address));
     }
-    shared.pool.name_of(address).map(Destination::Name).ok_or("no name was looked up that this address stands for")
+    shared
+        .pool
+        .name_of(address)
+        .map(Destination::Name)
+        .ok_or("no name was looked up that this address stands for")
 }
 
 fn report_unknown(shared: &Shared, address: Ipv4Addr, port: u16, started: Instant) {
@@ -127,7 +131,8 @@ impl Story<'_> {
             }
             Beginning::Closed => {
                 live::abort(self.client);
-                let mut ended = self.own_denial(&ruling, "gate/closed", "the client closed before it said anything");
+                let mut ended =
+                    self.own_denial(&ruling, "gate/closed", "the client closed before it said anything");
                 self.report(destination, &Observation::Nothing, &mut ended);
                 return;
             }
@@ -189,7 +194,13 @@ impl Story<'_> {
     }
 
     /// Makes the other side of an allowed connection, and carries bytes until both sides have ended.
-    async fn carry(&self, connection: &Connection, destination: &Destination, seen: &Observation, mut decided: Final) {
+    async fn carry(
+        &self,
+        connection: &Connection,
+        destination: &Destination,
+        seen: &Observation,
+        mut decided: Final,
+    ) {
         // The table may have changed while somebody was asked.
         let table = self.shared.table.load_full();
         let ruling = table.rule_for(&self.subject, destination, self.port);
@@ -239,10 +250,17 @@ impl Story<'_> {
         }
     }
 
-    async fn not_reached(&self, destination: &Destination, seen: &Observation, decided: Final, error: DialError) {
+    async fn not_reached(
+        &self,
+        destination: &Destination,
+        seen: &Observation,
+        decided: Final,
+        error: DialError,
+    ) {
         match error {
             DialError::Refused(why) => {
-                let denied = Final { verdict: pb::Verdict::Deny, layer: "gate".into(), message: why, ..decided };
+                let denied =
+                    Final { verdict: pb::Verdict::Deny, layer: "gate".into(), message: why, ..decided };
                 self.deny(destination, seen, seen.form(), denied).await;
             }
             DialError::Failed(why) => {
@@ -295,7 +313,13 @@ impl Story<'_> {
     }
 
     /// Emits what an observing row would have decided.
-    fn report_observed(&self, destination: &Destination, seen: &Observation, ruling: &Ruling, decided: &Final) {
+    fn report_observed(
+        &self,
+        destination: &Destination,
+        seen: &Observation,
+        ruling: &Ruling,
+        decided: &Final,
+    ) {
         let Some(observed) = &ruling.observed else { return };
         let mut event = Final {
             observed: observed.verdict,

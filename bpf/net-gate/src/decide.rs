@@ -165,7 +165,9 @@ impl Attempt<'_> {
 fn allowed_or_denied(decision: &pb::Decision) -> pb::Verdict {
     match decision.verdict() {
         verdict @ (pb::Verdict::Allow | pb::Verdict::Log) => verdict,
-        pb::Verdict::Deny | pb::Verdict::Hold | pb::Verdict::Ask | pb::Verdict::Unspecified => pb::Verdict::Deny,
+        pb::Verdict::Deny | pb::Verdict::Hold | pb::Verdict::Ask | pb::Verdict::Unspecified => {
+            pb::Verdict::Deny
+        }
     }
 }
 

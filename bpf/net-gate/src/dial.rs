@@ -81,7 +81,8 @@ pub(crate) async fn dial(
 }
 
 fn own() -> Result<std::collections::HashSet<IpAddr>, DialError> {
-    address::own().map_err(|error| DialError::Refused(format!("the host's addresses cannot be read ({error})")))
+    address::own()
+        .map_err(|error| DialError::Refused(format!("the host's addresses cannot be read ({error})")))
 }
 
 /// The system's resolver (nsswitch.conf(5), so /etc/hosts too). IPv4 first: more hosts have it on both sides.

@@ -70,7 +70,8 @@ pub(crate) async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 async fn serve_stream(shared: &Arc<Shared>, stream: TcpStream) -> io::Result<()> {
-    let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (stream.peer_addr()?, stream.local_addr()?) else {
+    let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (stream.peer_addr()?, stream.local_addr()?)
+    else {
         return Ok(());
     };
     let origin = shared.flows.take(Transport::Tcp, source, destination);
@@ -154,7 +155,12 @@ fn malformed(packet: &[u8]) -> Option<Vec<u8>> {
     is_query.then(|| Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok()).flatten()
 }
 
-fn resolve(shared: &Shared, origin: Option<&Origin>, question: &Query, response: &mut Message) -> ResponseCode {
+fn resolve(
+    shared: &Shared,
+    origin: Option<&Origin>,
+    question: &Query,
+    response: &mut Message,
+) -> ResponseCode {
     if question.query_class() != DNSClass::IN {
         return ResponseCode::Refused;
     }

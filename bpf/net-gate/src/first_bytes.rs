@@ -82,11 +82,15 @@ pub(crate) fn read(bytes: &[u8], port: u16) -> Reading {
         Some(_) => Reading::Seen(Observation::Other),
     };
     match reading {
-        Reading::More if bytes.len() >= LONGEST => Reading::Bad(form_guess(bytes), "its first message is over 16 KiB"),
-        Reading::Seen(Observation::Other) if is_strict(port) && !is_ssh(bytes) => match b"SSH-".starts_with(bytes) {
-            true => Reading::More,
-            false => Reading::Bad(form_guess(bytes), "its first bytes are neither TLS nor HTTP"),
-        },
+        Reading::More if bytes.len() >= LONGEST => {
+            Reading::Bad(form_guess(bytes), "its first message is over 16 KiB")
+        }
+        Reading::Seen(Observation::Other) if is_strict(port) && !is_ssh(bytes) => {
+            match b"SSH-".starts_with(bytes) {
+                true => Reading::More,
+                false => Reading::Bad(form_guess(bytes), "its first bytes are neither TLS nor HTTP"),
+            }
+        }
         other => other,
     }
 }

@@ -96,7 +96,12 @@ fn a_request_that_names_two_hosts_is_refused() {
 
 #[test]
 fn on_web_ports_what_is_neither_tls_nor_http_is_refused_and_elsewhere_it_is_not() {
-    for bytes in [&b"get / http/1.1\r\nhost: b.com\r\n\r\n"[..], b"GET / HTTP/1.1\nHost : b.com\n\n", b"\0\0\0", b"\x80\x2e\x01"] {
+    for bytes in [
+        &b"get / http/1.1\r\nhost: b.com\r\n\r\n"[..],
+        b"GET / HTTP/1.1\nHost : b.com\n\n",
+        b"\0\0\0",
+        b"\x80\x2e\x01",
+    ] {
         for port in [80, 443, 8080, 8443] {
             assert!(matches!(read(bytes, port), Reading::Bad(_, _)), "{port} {bytes:?}");
         }
@@ -115,7 +120,8 @@ fn no_bytes_whatever_make_it_panic() {
         state ^= state << 17;
         state
     };
-    let seeds = [client_hello(Some("a.com"), 100), b"GET / HTTP/1.1\r\nHost: a.com\r\n\r\n".to_vec(), vec![0; 64]];
+    let seeds =
+        [client_hello(Some("a.com"), 100), b"GET / HTTP/1.1\r\nHost: a.com\r\n\r\n".to_vec(), vec![0; 64]];
     for round in 0..30_000 {
         let mut bytes = seeds[round % seeds.len()].clone();
         for _ in 0..=random() % 4 {
@@ -124,7 +130,9 @@ fn no_bytes_whatever_make_it_panic() {
         }
         bytes.truncate(1 + usize::try_from(random()).expect("64 bits") % bytes.len());
         let port = [80, 443, 22][round % 3];
-        if let Reading::Seen(Observation::Tls(Some(name)) | Observation::Http(Some(name))) = read(&bytes, port) {
+        if let Reading::Seen(Observation::Tls(Some(name)) | Observation::Http(Some(name))) =
+            read(&bytes, port)
+        {
             assert!(name.len() <= 253);
         }
     }

@@ -66,7 +66,9 @@ pub(crate) fn remove(path: &Path) -> Result<(), NetnsError> {
         Err(error) => return Err(fail("it cannot be unmounted")(error.into())),
     }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail("its file cannot be removed")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(fail("its file cannot be removed")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -170,10 +172,12 @@ fn route_request(kind: u16, flags: libc::c_int, body: &[u8]) -> io::Result<()> {
     let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
     // NLMSG_ERROR: the header, then the negative error number, 0 for success.
     match answer.get(HEADER..HEADER + 4) {
-        Some(code) if length >= HEADER + 4 => match i32::from_ne_bytes([code[0], code[1], code[2], code[3]]) {
-            0 => Ok(()),
-            code => Err(io::Error::from_raw_os_error(-code)),
-        },
+        Some(code) if length >= HEADER + 4 => {
+            match i32::from_ne_bytes([code[0], code[1], code[2], code[3]]) {
+                0 => Ok(()),
+                code => Err(io::Error::from_raw_os_error(-code)),
+            }
+        }
         _ => Err(io::Error::other("short answer from rtnetlink")),
     }
 }
@@ -236,8 +240,8 @@ pub(crate) fn prove_nft(nft: &Path) -> io::Result<()> {
         load_rules(
             nft,
             &format!(
-                "table inet trial {{ chain output {{ type filter hook output priority 0; policy accept;
-                udp dport {port} drop; }} }}"
+                "table inet trial {{\nchain output {{\ntype filter hook output priority 0; policy accept;\n\
+                 udp dport {port} drop\n}}\n}}\n"
             ),
         )?;
         let sender = UdpSocket::bind("127.0.0.1:0")?;

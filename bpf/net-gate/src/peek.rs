@@ -36,7 +36,9 @@ pub(crate) async fn beginning(client: &TcpStream, port: u16) -> Beginning {
     loop {
         let until = if have == 0 { first_deadline } else { deadline };
         let more = match timeout_at(until, peek_more(client, &mut buffer, have)).await {
-            Err(_) if strict => return incomplete(&buffer[..have], "its first message is not complete after 5 s"),
+            Err(_) if strict => {
+                return incomplete(&buffer[..have], "its first message is not complete after 5 s");
+            }
             Err(_) => return late(&buffer[..have]),
             Ok(Err(_)) => return Beginning::Closed,
             Ok(Ok(count)) => count,

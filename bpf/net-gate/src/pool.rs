@@ -94,7 +94,9 @@ mod tests {
     #[test]
     fn addresses_that_stand_for_nothing_have_no_name() {
         let pool = Pool::new(10);
-        for address in [LISTENER, Ipv4Addr::new(198, 18, 1, 0), Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::BROADCAST] {
+        for address in
+            [LISTENER, Ipv4Addr::new(198, 18, 1, 0), Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::BROADCAST]
+        {
             assert_eq!(pool.name_of(address), None);
         }
     }

@@ -50,7 +50,13 @@ pub fn probe() -> Vec<pb::Capability> {
     ]
 }
 
-fn capability(name: &str, required: bool, proof: io::Result<()>, detail: &str, remedy: &str) -> pb::Capability {
+fn capability(
+    name: &str,
+    required: bool,
+    proof: io::Result<()>,
+    detail: &str,
+    remedy: &str,
+) -> pb::Capability {
     let (state, detail, remedy) = match proof {
         Ok(()) => (pb::CapabilityState::Present, detail.to_owned(), ""),
         Err(error) => (pb::CapabilityState::Missing, format!("The trial failed: {error}."), remedy),

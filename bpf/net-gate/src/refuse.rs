@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -50,9 +51,11 @@ pub(crate) async fn refuse(client: &Arc<TcpStream>, form: Form, kind: Kind, mess
 async fn say(client: &TcpStream, answer: &[u8]) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     // The request first: unread bytes at the end would turn the orderly end into a reset.
-    while let Ok(count @ 1..) = client.try_read(&mut buffer) {
-        if count < buffer.len() {
-            break;
+    // Straight from the socket, since the runtime was told that these bytes are known.
+    for _ in 0..DRAIN_BYTES / buffer.len() {
+        match rustix::net::recv(client, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok((count, _)) if count == buffer.len() => {}
+            _ => break,
         }
     }
     let mut left = answer;
@@ -95,7 +98,10 @@ fn http(kind: Kind, message: &str, rule: &str) -> String {
 
 /// Printable ASCII only, and not too much of it: the text may quote what a sandbox or a server wrote.
 fn printable(text: &str) -> String {
-    text.chars().take(LONGEST_MESSAGE).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+    text.chars()
+        .take(LONGEST_MESSAGE)
+        .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
+        .collect()
 }
 
 #[cfg(test)]

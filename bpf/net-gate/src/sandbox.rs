@@ -170,7 +170,8 @@ impl SandboxNet {
 
     /// Publishes a port of the sandbox on the host. Returns the port on the host.
     pub fn publish(&self, port: &pb::PublishedPort) -> Result<u16, NetError> {
-        let what = format!("port {} cannot be published on {}:{}", port.sandbox_port, port.host_ip, port.host_port);
+        let what =
+            format!("port {} cannot be published on {}:{}", port.sandbox_port, port.host_ip, port.host_port);
         let number = |port| u16::try_from(port).map_err(|_| io::Error::other("no port number"));
         let host_port = number(port.host_port).map_err(io_error(what.clone()))?;
         let sandbox_port = number(port.sandbox_port).map_err(io_error(what.clone()))?;

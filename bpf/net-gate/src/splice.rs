@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::net::RecvFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -40,17 +41,19 @@ pub(crate) async fn both_ways(
 }
 
 async fn one_way(from: &TcpStream, to: &TcpStream, large: &Arc<Semaphore>) -> io::Result<u64> {
-    from.readable().await?;
+    // No pipe before it is needed: many connections are idle in one direction.
+    if !has_news(from) {
+        from.readable().await?;
+    }
     let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let mut size = SMALL_PIPE;
     let mut permit: Option<OwnedSemaphorePermit> = None;
     let mut total = 0;
     loop {
-        let taken = match from.async_io(Interest::READABLE, || move_bytes(from, &inlet, size)).await {
-            Ok(0) => break,
-            Ok(taken) => taken,
-            Err(error) => return Err(error),
-        };
+        let taken = take(from, &inlet, size).await?;
+        if taken == 0 {
+            break;
+        }
         let mut left = taken;
         while left > 0 {
             match to.async_io(Interest::WRITABLE, || move_bytes(&outlet, to, left)).await? {
@@ -67,6 +70,23 @@ async fn one_way(from: &TcpStream, to: &TcpStream, large: &Arc<Semaphore>) -> io
     let _ = rustix::net::shutdown(to, rustix::net::Shutdown::Write);
     drop(permit);
     Ok(total)
+}
+
+/// Whether bytes, the end or an error wait in the socket, whatever the runtime believes: whoever looked at the first
+/// bytes has told it that they are known.
+fn has_news(from: &TcpStream) -> bool {
+    let peeked = rustix::net::recv(from, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !matches!(peeked, Err(rustix::io::Errno::AGAIN))
+}
+
+/// Takes what is there, or waits for some. 0 is the end.
+async fn take(from: &TcpStream, inlet: &OwnedFd, most: usize) -> io::Result<usize> {
+    match move_bytes(from, inlet, most) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            from.async_io(Interest::READABLE, || move_bytes(from, inlet, most)).await
+        }
+        other => other,
+    }
 }
 
 /// Tries to get a large pipe; a small one works too.

@@ -97,7 +97,8 @@ impl Table {
         for (host, address) in &table.hosts {
             let fail = |why| TableError { rule: "resolver.hosts".into(), why };
             let host = name::normalise(host).ok_or_else(|| fail(format!("{host:?} is no host name")))?;
-            let address = address.parse().map_err(|_| fail(format!("{address:?} is no address (of {host})")))?;
+            let address =
+                address.parse().map_err(|_| fail(format!("{address:?} is no address (of {host})")))?;
             hosts.insert(host, address);
         }
         let default = Ruling {
@@ -180,7 +181,8 @@ impl Row {
                 _ => return Err(fail(format!("{}-{} is no range of ports", port.first, port.last))),
             }
         }
-        let opened = row.resolves_to.iter().map(|cidr| range(cidr).map_err(&fail)).collect::<Result<_, _>>()?;
+        let opened =
+            row.resolves_to.iter().map(|cidr| range(cidr).map_err(&fail)).collect::<Result<_, _>>()?;
         let range = match &what {
             What::Addresses(range) => Some(*range),
             What::Names(_) => None,
@@ -238,10 +240,8 @@ mod tests {
 
     #[test]
     fn the_first_matching_row_decides_and_no_row_is_a_denial() {
-        let table = table(vec![
-            row("no", "bad.x.com", pb::Verdict::Deny),
-            row("yes", "*.x.com", pb::Verdict::Allow),
-        ]);
+        let table =
+            table(vec![row("no", "bad.x.com", pb::Verdict::Deny), row("yes", "*.x.com", pb::Verdict::Allow)]);
         assert_eq!(table.rule_for("s", &name("bad.x.com"), 443).verdict, pb::Verdict::Deny);
         assert_eq!(&*table.rule_for("s", &name("good.x.com"), 443).rule, "yes");
         let none = table.rule_for("s", &name("x.com"), 443);
@@ -299,10 +299,20 @@ mod tests {
     fn a_row_that_cannot_be_read_refuses_the_table() {
         let broken = [
             pb::NetworkRow { rule: "r".into(), ..Default::default() },
-            pb::NetworkRow { rule: "r".into(), host: "a".into(), cidr: "1.2.3.4".into(), ..Default::default() },
+            pb::NetworkRow {
+                rule: "r".into(),
+                host: "a".into(),
+                cidr: "1.2.3.4".into(),
+                ..Default::default()
+            },
             pb::NetworkRow { rule: "r".into(), host: "a*b".into(), ..Default::default() },
             pb::NetworkRow { rule: "r".into(), cidr: "1.2.3.4/33".into(), ..Default::default() },
-            pb::NetworkRow { rule: "r".into(), host: "a".into(), resolves_to: vec!["x".into()], ..Default::default() },
+            pb::NetworkRow {
+                rule: "r".into(),
+                host: "a".into(),
+                resolves_to: vec!["x".into()],
+                ..Default::default()
+            },
             pb::NetworkRow {
                 rule: "r".into(),
                 host: "a".into(),
