@@ -85,7 +85,7 @@ function who({ sandbox, subject, process }: Hold): string {
 
 function processText({ executable, comm, pid, sandboxPid, uid }: Process): string {
   const name = comm === "" ? "" : ` (${visible(comm)})`;
-  return `${visibleWord(executable)}${name} pid ${pid}, in the sandbox ${sandboxPid}, uid ${uid}`;
+  return `${visibleWord(executable)}${name} pid ${pid} (inside ${sandboxPid}), uid ${uid}`;
 }
 
 function executableNote(kind: ExecutableKind): string {

@@ -39,8 +39,8 @@ export function layout(terminalColumns: number, terminalRows: number): Layout {
     };
   }
   const lists = body - 3;
-  const holds = Math.max(1, Math.floor(lists * 0.25));
-  const details = Math.max(1, Math.floor(lists * 0.45));
+  const holds = Math.max(1, Math.floor(lists * 0.2));
+  const details = Math.max(1, Math.floor(lists * 0.56));
   return {
     columns,
     rows,

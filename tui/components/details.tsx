@@ -64,16 +64,17 @@ function unfold({ label, text }: Fact, width: number): Line[] {
 }
 
 /**
- * One line for each fact, and what is left over for the first one, which says what would happen. A fact that
- * is cut says how much of it is not to be seen.
+ * One line for each fact, and what is left over for those that need more, the first ones first: they say what
+ * would happen. A fact that is cut says how much of it is not to be seen.
  */
 function summary(known: readonly Fact[], lines: number, width: number): Line[] {
-  const spare = Math.max(0, lines - known.length);
-  return known.slice(0, lines).flatMap((fact, index) => {
-    const room = index === 0 ? 1 + spare : 1;
+  const shown = known.slice(0, lines);
+  let spare = lines - shown.length;
+  return shown.flatMap((fact) => {
     const all = unfold(fact, width);
-    if (all.length <= room) return all;
-    return cut(all, room, width, [...fact.text].length);
+    const room = Math.min(all.length, 1 + spare);
+    spare -= room - 1;
+    return all.length > room ? cut(all, room, width, [...fact.text].length) : all;
   });
 }
 

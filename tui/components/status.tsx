@@ -13,7 +13,7 @@ export function StatusLine({ state }: { state: State }) {
     case "gone":
       return (
         <Text wrap="truncate-end" color="red" bold>
-          clawsec: supervisor gone, connecting again; {visible(connection.why)}
+          clawsec: connecting again; {visible(connection.why)}
         </Text>
       );
     case "connected":
@@ -26,18 +26,21 @@ function Connected({ status }: { status: StatusResponse }) {
   const sum = lost.reduce((total, [, count]) => total + count, 0);
   return (
     <Text wrap="truncate-end">
-      {"clawsec: supervisor connected, "}
       {status.loaderConnected ? (
-        "loader connected"
+        "clawsec: supervisor and loader connected"
       ) : (
-        <Text color="red">{`loader: ${visible(status.loader)}`}</Text>
+        <>
+          {"clawsec: supervisor connected, "}
+          <Text color="red">{`loader: ${visible(status.loader)}`}</Text>
+        </>
       )}
-      {`; ${sandboxes(status)}; `}
+      {", "}
       {sum === 0 ? (
         "no events lost"
       ) : (
         <Text color="red">{`${sum} events lost (${lost.map(([way]) => visible(way)).join(", ")})`}</Text>
       )}
+      {`; ${sandboxes(status)}`}
     </Text>
   );
 }
