@@ -3,13 +3,20 @@
 //! It knows no policy language. This crate serves the contract (`proto/clawsec/v1/loader.proto`) and wires the gates;
 //! each gate is a crate of its own.
 
+pub mod bpffs;
 pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod conversation;
+pub mod gates;
+pub mod host;
 pub mod log;
+pub mod process;
+pub mod run;
+pub mod server;
+pub mod service;
 pub mod socket;
 pub mod spool;
-pub mod stdio;
+pub mod streams;
 pub mod tables;
 pub mod validate;

@@ -4,7 +4,7 @@
 //! swapped for both in one step.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 /// The policy record of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub struct PolicyRecord {
 #[derive(Debug, Default)]
 pub struct Tables {
     records: RwLock<HashMap<String, PolicyRecord>>,
+    swapping: Mutex<()>,
 }
 
 /// Why a policy was not taken.
@@ -67,10 +68,10 @@ impl Tables {
         self.read().get(sandbox).map_or_else(String::new, |record| record.hash.clone())
     }
 
-    /// Raises the epoch of a sandbox, while `swap` replaces what the gates hold. No question gets an epoch, and no
-    /// cached verdict is looked at, between the two: both read the epoch through this record.
+    /// Raises the epoch of a sandbox after `swap` has replaced what the gates hold. Swaps come one after another.
     ///
-    /// `swap` must not ask, emit or read epochs. When it fails, the old epoch stays.
+    /// From the raise on, cached verdicts and answers of older epochs are void. When `swap` fails, the old epoch
+    /// stays; `swap` must then have changed nothing.
     pub fn swap<E: From<SwapError>>(
         &self,
         sandbox: &str,
@@ -78,19 +79,16 @@ impl Tables {
         hash: &str,
         swap: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut records = self.write();
-        let Some(record) = records.get_mut(sandbox) else {
-            return Err(SwapError::Unknown(sandbox.to_owned()).into());
-        };
-        if epoch <= record.epoch {
-            return Err(SwapError::Stale {
-                sandbox: sandbox.to_owned(),
-                offered: epoch,
-                current: record.epoch,
-            }
-            .into());
+        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || SwapError::Unknown(sandbox.to_owned());
+        let current = self.get(sandbox).ok_or_else(unknown)?.epoch;
+        if epoch <= current {
+            return Err(SwapError::Stale { sandbox: sandbox.to_owned(), offered: epoch, current }.into());
         }
+        // Not under the lock of the records: a gate that swaps may report, and a report reads them.
         swap()?;
+        let mut records = self.write();
+        let record = records.get_mut(sandbox).ok_or_else(unknown)?;
         record.epoch = epoch;
         hash.clone_into(&mut record.hash);
         Ok(())
