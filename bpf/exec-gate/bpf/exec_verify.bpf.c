@@ -134,7 +134,9 @@ static long hash_chunk(__u32 index, struct sip_state *h) {
     __u32 offset = index * CHUNK;
     if (offset >= h->whole)
         return 1;
-    __u32 size = h->whole - offset;
+    // 64 bits wide, and behind a barrier: the verifier must see the bound on the register that is used.
+    __u64 size = h->whole - offset;
+    barrier_var(size);
     if (size > CHUNK)
         size = CHUNK;
     if (bpf_probe_read_user(buffer, size, (void *)(h->from + offset))) {

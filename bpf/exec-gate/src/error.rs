@@ -16,7 +16,9 @@ pub enum Error {
         source: libbpf_rs::Error,
     },
     /// The BPF object and this program do not agree about a map.
-    #[error("the exec verification has a map `{0}` of another shape than the loader expects; build both again")]
+    #[error(
+        "the exec verification has a map `{0}` of another shape than the loader expects; build both again"
+    )]
     Abi(&'static str),
     /// A folder of pins could not be made or cleaned.
     #[error("{path}: {source}; is a bpf file system mounted there?")]

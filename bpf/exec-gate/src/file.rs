@@ -105,7 +105,10 @@ impl Mounts {
 pub fn status(fd: BorrowedFd<'_>) -> io::Result<Statx> {
     let stat = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel does not number mounts in statx"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel does not number mounts in statx",
+        ));
     }
     Ok(stat)
 }
@@ -129,7 +132,8 @@ fn parse_mount(line: &str) -> Option<(u64, Mount)> {
 fn inode_number(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
     let number = text.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok());
-    number.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "fdinfo has no inode number (Linux 5.14)"))
+    number
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "fdinfo has no inode number (Linux 5.14)"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,41 @@
-//! Decides every exec of a sandbox.
+//! Decides every exec of a sandbox, and sees to it that what was decided about is what runs.
+//!
+//! A call of execve or execveat arrives as a seccomp notification ([`notify`]). The gate reads it from the caller, finds
+//! the file that the kernel will load ([`resolve`], [`script`]), and uses a cached verdict or asks. Then:
+//! - **deny**: the call fails with EACCES, and a line on the caller's standard error says why;
+//! - **allow**: the file and a keyed hash of the arguments go into a BPF map, for one use by this thread, and the call
+//!   goes on. What the gate read could have been changed since. So a BPF program at `sched_process_exec` compares what
+//!   was really loaded, and kills an image that is something else, or that nobody approved, before its first
+//!   instruction;
+//! - **hold**: the same, but the new image is stopped at its exec event, by ptrace, until somebody decides.
+//!
+//! So a mistake of the gate about the caller's memory or file system costs a process its life, and permits nothing.
+//!
+//! Whoever embeds the gate must know:
+//! - A seccomp filter must notify both system calls, for the native architecture, and kill foreign ones.
+//! - No thread of the process may wait for any child (`waitpid(-1)`) without `__WNOTHREAD`.
+//! - The gate opens the beginning of executables for reading, through the sandbox's own mounts. A fanotify group of
+//!   the same process must let its own process pass.
+
 mod bpf;
+mod cache;
 mod error;
+mod facts;
 pub mod file;
+mod gate;
+mod handler;
+mod hold;
+mod image;
+mod lineage;
 pub mod notify;
+mod observe;
+mod reason;
 pub mod resolve;
 pub mod script;
 mod sys;
 pub mod tracee;
+mod wait;
+
+pub use bpf::abi::Counters;
 pub use error::Error;
+pub use gate::ExecGate;

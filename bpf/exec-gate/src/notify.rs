@@ -120,8 +120,7 @@ impl Notification {
 impl Drop for Notification {
     fn drop(&mut self) {
         if !self.answered {
-            let response =
-                libc::seccomp_notif_resp { id: self.id, val: 0, error: -libc::EACCES, flags: 0 };
+            let response = libc::seccomp_notif_resp { id: self.id, val: 0, error: -libc::EACCES, flags: 0 };
             // The caller may be gone; then there is nobody to refuse.
             let _ = sys::seccomp_send(self.listener.fd.as_fd(), response);
         }
@@ -202,10 +201,8 @@ impl Shared {
     /// False: there is nothing more to serve.
     fn serve_one(&self) -> bool {
         let receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fds = [
-            PollFd::new(&self.listener.fd, PollFlags::IN),
-            PollFd::new(&*self.stop, PollFlags::IN),
-        ];
+        let mut fds =
+            [PollFd::new(&self.listener.fd, PollFlags::IN), PollFd::new(&*self.stop, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return true,

@@ -117,7 +117,8 @@ impl View {
         }
         let fd = openat(CWD, &link, PATH_FLAGS | OFlags::DIRECTORY, Mode::empty())
             .map_err(|error| refused("the caller's root cannot be opened", error))?;
-        let opened = status(fd.as_fd()).map_err(|error| refused("the caller's root cannot be read", error))?;
+        let opened =
+            status(fd.as_fd()).map_err(|error| refused("the caller's root cannot be read", error))?;
         let name = readlinkat(CWD, &link, Vec::new())
             .map_err(|error| refused("the caller's root cannot be named", error))?
             .into_bytes();
@@ -364,7 +365,8 @@ impl Walk<'_> {
         }
         let fd = openat(self.here(), name, PATH_FLAGS, Mode::empty())?;
         let target = readlinkat(&link, "", Vec::new())?.into_bytes();
-        let stat = status(fd.as_fd()).map_err(|error| refused("the target of a link cannot be read", error))?;
+        let stat =
+            status(fd.as_fd()).map_err(|error| refused("the target of a link cannot be read", error))?;
         if file_type(&stat) == FileType::Directory {
             self.stack.clear();
             self.base = Some(Base { fd, name: target });
@@ -383,7 +385,9 @@ impl Walk<'_> {
         let own = fs::read(format!("/proc/{}/stat", self.tid)).ok().and_then(|stat| start_time(&stat));
         for (&thread, &process) in threads.iter().zip(&processes).rev() {
             let path = format!("{process}/task/{thread}/stat");
-            let Ok(file) = openat(proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { continue };
+            let Ok(file) = openat(proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+                continue;
+            };
             let mut text = Vec::new();
             if std::io::Read::read_to_end(&mut fs::File::from(file), &mut text).is_ok()
                 && own.is_some()

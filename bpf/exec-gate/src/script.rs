@@ -49,7 +49,8 @@ fn parse_script(header: &[u8; HEADER_SIZE]) -> Option<Header> {
     let mut buffer = *header;
     let last = HEADER_SIZE - 1;
     // `strnchr` stops at a zero.
-    let newline = buffer.iter().position(|&byte| byte == b'\n' || byte == 0).filter(|&at| buffer[at] == b'\n');
+    let newline =
+        buffer.iter().position(|&byte| byte == b'\n' || byte == 0).filter(|&at| buffer[at] == b'\n');
     let mut end = match newline {
         Some(at) => at,
         None => {

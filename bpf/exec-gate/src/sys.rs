@@ -149,9 +149,7 @@ pub enum TraceeChange {
 pub fn next_tracee_change() -> Option<(i32, TraceeChange)> {
     let mut status = 0;
     // SAFETY: the status lives during the call.
-    let pid = unsafe {
-        libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD)
-    };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD) };
     if pid <= 0 {
         return None;
     }

@@ -212,7 +212,8 @@ pub fn read_strings(tid: i32, address: u64, limit: usize) -> Result<Strings, Err
 /// rules; what cannot be read is left out.
 pub fn read_environment_names(tid: i32, address: u64, limit: usize) -> Vec<String> {
     let mut names = Vec::new();
-    let Ok((pointers, _)) = (if address == 0 { Ok((Vec::new(), false)) } else { read_pointers(tid, address, 8 * limit) })
+    let Ok((pointers, _)) =
+        (if address == 0 { Ok((Vec::new(), false)) } else { read_pointers(tid, address, 8 * limit) })
     else {
         return names;
     };

@@ -54,7 +54,7 @@ impl ExecVerify {
         if !key_set {
             return Err(Error::Abi(".rodata.key"));
         }
-        let mut object = open.load().map_err(Error::bpf("loaded"))?;
+        let object = open.load().map_err(Error::bpf("loaded"))?;
 
         let handle = |name: &'static str, key_size: u32, value_size: usize| {
             let map = object.maps().find(|map| map.name() == OsStr::new(name)).ok_or(Error::Abi(name))?;

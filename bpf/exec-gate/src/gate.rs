@@ -1,0 +1,316 @@
+//! The gate: what is shared by the sandboxes, and what the loader calls.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use clawsec_core::{Asker, EventSink, Scope};
+use tokio::runtime::Handle;
+
+use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
+use crate::bpf::{ExecVerify, FOREIGN};
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::file::Mounts;
+use crate::handler::ExecHandler;
+use crate::hold::Tracer;
+use crate::image::Headers;
+use crate::lineage::Lineage;
+use crate::notify::{self, NotifyHandler, Serving};
+use crate::reason::Budget;
+use crate::resolve::View;
+use crate::{observe, sys, tracee};
+
+/// Verdicts kept for one sandbox (twice this at most).
+const VERDICTS_MAX: usize = 2048;
+
+/// A decision that may be used again.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub decision: clawsec_core::pb::Decision,
+    pub epoch: u64,
+}
+
+/// What the gate knows of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    pub scope: Scope,
+    pub view: View,
+    pub headers: Headers,
+    pub verdicts: Mutex<Cache<Vec<u8>, Arc<Verdict>>>,
+    pub budget: Budget,
+}
+
+impl Sandbox {
+    fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            view: View::default(),
+            headers: Headers::default(),
+            verdicts: Mutex::new(Cache::new(VERDICTS_MAX)),
+            budget: Budget::default(),
+        }
+    }
+}
+
+/// An exec that was approved and has not been seen yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub exec: u64,
+    pub since: Instant,
+    /// It may be used much later: the thread is not calling execve yet.
+    pub patient: bool,
+    /// Open `O_PATH` descriptors of what was approved: while they are, no other file can get the inode number.
+    pub _files: Vec<OwnedFd>,
+}
+
+/// What all threads of the gate share.
+pub(crate) struct Shared {
+    pub verify: ExecVerify,
+    pub asker: Arc<dyn Asker>,
+    pub events: Arc<dyn EventSink>,
+    pub handle: Handle,
+    pub lineage: Lineage,
+    /// By thread id.
+    pub pending: Mutex<HashMap<i32, Pending>>,
+    pub sandboxes: RwLock<HashMap<u32, Arc<Sandbox>>>,
+    pub stopping: AtomicBool,
+}
+
+impl Shared {
+    pub fn pending(&self) -> MutexGuard<'_, HashMap<i32, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Allows one exec, and keeps `files` until it was seen or failed.
+    pub fn approve(
+        &self,
+        tid: i32,
+        approval: Approval,
+        files: Vec<OwnedFd>,
+        patient: bool,
+    ) -> Result<(), Error> {
+        let mut pending = self.pending();
+        self.verify.approve(tid, approval)?;
+        let entry = Pending { exec: approval.exec, since: Instant::now(), patient, _files: files };
+        pending.insert(tid, entry);
+        Ok(())
+    }
+
+    /// Takes back what was approved as `exec`, if it is still the thread's.
+    pub fn revoke(&self, tid: i32, exec: u64) {
+        let mut pending = self.pending();
+        if pending.get(&tid).is_some_and(|entry| entry.exec == exec) {
+            pending.remove(&tid);
+            self.verify.revoke(tid);
+        }
+    }
+
+    /// Takes back whatever is approved for a thread: it calls again, so that exec has failed.
+    pub fn revoke_any(&self, tid: i32) {
+        let mut pending = self.pending();
+        if pending.remove(&tid).is_some() {
+            self.verify.revoke(tid);
+        }
+    }
+
+    /// The exec numbers that some process runs.
+    pub fn live_images(&self) -> HashSet<u64> {
+        self.verify.live_images().into_iter().collect()
+    }
+}
+
+/// Decides the execs of all sandboxes of a loader. See the crate's documentation.
+pub struct ExecGate {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tracer: Arc<Tracer>,
+    observer: Option<std::thread::JoinHandle<()>>,
+}
+
+impl ExecGate {
+    /// Loads the BPF programs, pins them below `pin_dir` (a folder on a bpf file system, made if missing), takes over
+    /// from an earlier gate that was pinned there, and starts the gate's threads.
+    ///
+    /// `handle` is the runtime on which unanswered questions wait.
+    pub fn load(
+        pin_dir: &Path,
+        asker: Arc<dyn Asker>,
+        events: Arc<dyn EventSink>,
+        handle: Handle,
+    ) -> Result<Arc<Self>, Error> {
+        Self::start(ExecVerify::load(Some(pin_dir))?, asker, events, handle)
+    }
+
+    fn start(
+        verify: ExecVerify,
+        asker: Arc<dyn Asker>,
+        events: Arc<dyn EventSink>,
+        handle: Handle,
+    ) -> Result<Arc<Self>, Error> {
+        let shared = Arc::new(Shared {
+            verify,
+            asker,
+            events,
+            handle,
+            lineage: Lineage::new(sys::now_us()),
+            pending: Mutex::default(),
+            sandboxes: RwLock::default(),
+            stopping: AtomicBool::new(false),
+        });
+        let weak = Arc::downgrade(&shared);
+        let tracer = Tracer::start(move |tid| {
+            if let Some(shared) = weak.upgrade() {
+                shared.revoke_any(tid);
+            }
+        })?;
+        let observer = observe::start(Arc::clone(&shared))?;
+        Ok(Arc::new(Self { shared, tracer: Arc::new(tracer), observer: Some(observer) }))
+    }
+
+    /// Puts the cgroups of a sandbox under verification. From here on every exec there that was not approved is
+    /// killed, so it comes before the first process is moved in, and [`ExecGate::approve_once`] before its exec.
+    pub fn add_scope(&self, scope: &Scope) -> Result<(), Error> {
+        let mut sandboxes = self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+        if sandboxes.values().any(|known| known.scope.sandbox == scope.sandbox) {
+            return Err(Error::Refused(format!("the sandbox {} has a scope already", scope.sandbox)));
+        }
+        for subject in &scope.subjects {
+            check_depth(&subject.cgroup)?;
+        }
+        let index = (0..FOREIGN).find(|index| !sandboxes.contains_key(index));
+        let index = index.ok_or_else(|| Error::Refused("there are too many sandboxes".into()))?;
+        for (number, subject) in scope.subjects.iter().enumerate() {
+            if let Err(error) = self.shared.verify.add_scope(subject.cgroup_id, index) {
+                for done in &scope.subjects[..number] {
+                    self.shared.verify.remove_scope(done.cgroup_id);
+                }
+                return Err(error);
+            }
+        }
+        sandboxes.insert(index, Arc::new(Sandbox::new(scope.clone())));
+        Ok(())
+    }
+
+    /// Ends the verification of a sandbox. Its cgroups must be empty: what runs there later is not verified.
+    pub fn remove_scope(&self, sandbox: &str) {
+        let mut sandboxes = self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
+        sandboxes.retain(|_, known| {
+            if known.scope.sandbox != sandbox {
+                return true;
+            }
+            for subject in &known.scope.subjects {
+                self.shared.verify.remove_scope(subject.cgroup_id);
+            }
+            false
+        });
+    }
+
+    /// Allows the next exec of the thread `tid` (the host's number), if it loads exactly `file` with `argv`. For
+    /// what the loader itself starts. `file` may be an `O_PATH` descriptor; it must not be a script.
+    pub fn approve_once(&self, tid: i32, file: BorrowedFd<'_>, argv: &[Vec<u8>]) -> Result<(), Error> {
+        let (id, _, _) = Mounts::default()
+            .identify(file, std::process::id() as i32)
+            .map_err(Error::io("the file to approve cannot be identified"))?;
+        let mut bytes = Vec::new();
+        for argument in argv {
+            bytes.extend_from_slice(argument);
+            bytes.push(0);
+        }
+        if bytes.len() > ARGV_MAX || argv.is_empty() {
+            return Err(Error::Refused("an approval needs between one argument and 128 KiB of them".into()));
+        }
+        let exec = self.shared.lineage.number();
+        let kept = file.try_clone_to_owned().map_err(Error::io("the file to approve cannot be kept open"))?;
+        let name = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept)));
+        let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        self.shared.lineage.insert(exec, 0, &name, || self.shared.live_images());
+        let approval = Approval {
+            inode: id.inode,
+            argv_hash: self.shared.verify.hash(&bytes),
+            argv_length: bytes.len() as u64,
+            cgroup: 0,
+            exec,
+            device: id.device,
+            argc: argv.len() as u32,
+        };
+        self.shared.approve(tid, approval, vec![kept], true)
+    }
+
+    /// Serves the seccomp listener of a sandbox whose scope was added: execve and execveat here, the other system
+    /// calls by `extra`. Runs until the last task of the filter has ended, or the result is stopped or dropped.
+    pub fn serve(
+        &self,
+        sandbox: &str,
+        listener: OwnedFd,
+        extra: HashMap<i64, Arc<dyn NotifyHandler>>,
+    ) -> Result<Serving, Error> {
+        let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
+        let known = sandboxes.values().find(|known| known.scope.sandbox == sandbox);
+        let known = known.ok_or_else(|| Error::Refused(format!("the sandbox {sandbox} has no scope")))?;
+        let handler: Arc<dyn NotifyHandler> =
+            Arc::new(ExecHandler::new(Arc::clone(&self.shared), Arc::clone(&self.tracer), Arc::clone(known)));
+        let mut handlers = extra;
+        handlers.insert(libc::SYS_execve, Arc::clone(&handler));
+        handlers.insert(libc::SYS_execveat, handler);
+        notify::serve(sandbox, listener, handlers)
+            .map_err(Error::io(format!("the system calls of {sandbox} cannot be served")))
+    }
+
+    /// Exec id, ancestors (nearest first) and executable of the image that a process runs; empty when not known.
+    pub fn image_of(&self, pid: i32) -> (String, Vec<String>, String) {
+        let number = self.shared.verify.image_of(pid);
+        let lineage = &self.shared.lineage;
+        match lineage.record(number) {
+            Some(record) => {
+                let ancestors = record.ancestors.iter().map(|ancestor| lineage.id(*ancestor)).collect();
+                (lineage.id(number), ancestors, record.executable.to_string())
+            }
+            None => (lineage.id(number), Vec::new(), String::new()),
+        }
+    }
+
+    /// What the BPF programs counted since they were loaded.
+    pub fn counters(&self) -> Counters {
+        self.shared.verify.counters()
+    }
+
+    /// Approvals that were given and neither used nor taken back yet.
+    pub fn waiting_approvals(&self) -> usize {
+        self.shared.pending().len()
+    }
+
+    /// Removes the pins, so that the verification ends with this process. Only when no sandbox is left.
+    pub fn unpin(&self) -> Result<(), Error> {
+        self.shared.verify.unpin().map_err(Error::io("the pins of the exec verification cannot be removed"))
+    }
+}
+
+impl Drop for ExecGate {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        if let Some(observer) = self.observer.take()
+            && observer.join().is_err()
+        {
+            tracing::error!("the thread that reads the exec events panicked");
+        }
+    }
+}
+
+// The BPF program looks at this many levels; a scope below them would not be found.
+fn check_depth(cgroup: &Path) -> Result<(), Error> {
+    let mount = tracee::cgroup_mount();
+    let mount = mount.ok_or_else(|| Error::Refused("no cgroup v2 hierarchy is mounted".into()))?;
+    let below = cgroup.strip_prefix(mount).map(|below| below.components().count()).unwrap_or(usize::MAX);
+    if (1..=LEVEL_MAX).contains(&below) {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{} cannot be a scope: it must lie 1 to {LEVEL_MAX} levels below {}",
+        cgroup.display(),
+        mount.display()
+    )))
+}

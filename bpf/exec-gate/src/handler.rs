@@ -1,0 +1,387 @@
+//! Takes one call of execve from its notification to its answer.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError};
+
+use clawsec_core::{Outcome, SubjectScope, ask, pb};
+use nix::errno::Errno;
+use rustix::fs::{CWD, readlinkat};
+
+use crate::bpf::abi::{ARGV_MAX, Approval};
+use crate::cache::is_settled;
+use crate::gate::{Sandbox, Shared, Verdict};
+use crate::hold::Tracer;
+use crate::image::{self, Call, Image};
+use crate::notify::{Notification, NotifyHandler};
+use crate::resolve::{Failure, Kind, Start};
+use crate::tracee::{self, Task};
+use crate::{facts, reason, sys, wait};
+
+/// `AT_EXECVE_CHECK` (6.14) is left out: with it nothing is executed, and a kernel without it says EINVAL too.
+const KNOWN_FLAGS: u64 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as u64;
+
+/// Answers execve and execveat of one sandbox.
+#[derive(Clone)]
+pub(crate) struct ExecHandler {
+    pub shared: Arc<Shared>,
+    pub tracer: Arc<Tracer>,
+    pub sandbox: Arc<Sandbox>,
+}
+
+/// One exec that is being decided.
+pub(crate) struct Request {
+    pub notification: Notification,
+    pub task: Task,
+    pub subject: SubjectScope,
+    pub image: Image,
+    /// Number of the exec, if it happens, and of the image that calls.
+    pub exec: u64,
+    pub parent: u64,
+    pub action: pb::ExecAction,
+    pub process: pb::Process,
+    // Keys of the verdict cache: by file, and by file and arguments.
+    keys: [Vec<u8>; 2],
+}
+
+/// What came of carrying out an allowance.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    /// The exec goes on.
+    Out,
+    /// The caller is gone.
+    Gone,
+    /// It could not be carried out, and was refused instead.
+    Refused,
+}
+
+impl NotifyHandler for ExecHandler {
+    fn handle(&self, notification: Notification) {
+        // A thread that calls again has failed with what was approved before.
+        self.shared.revoke_any(notification.tid);
+        let Some(request) = self.read(notification) else { return };
+        match self.cached(&request) {
+            Some(verdict) => {
+                let mut decision = verdict.decision.clone();
+                decision.layer = "cache".into();
+                // It answers no question that is open.
+                decision.question_id = 0;
+                if matches!(decision.verdict(), pb::Verdict::Allow | pb::Verdict::Log) {
+                    self.allow(request, &decision, true);
+                } else {
+                    self.deny(request, &decision);
+                }
+            }
+            None => self.ask(request),
+        }
+    }
+}
+
+impl ExecHandler {
+    pub fn new(shared: Arc<Shared>, tracer: Arc<Tracer>, sandbox: Arc<Sandbox>) -> Self {
+        Self { shared, tracer, sandbox }
+    }
+
+    // Reads the call. `None`: it was answered, or the caller is gone.
+    fn read(&self, notification: Notification) -> Option<Request> {
+        let tid = notification.tid;
+        let Ok(task) = tracee::inspect(tid) else { return None };
+        let (start, [path, argv, _], flags) = match notification.syscall {
+            libc::SYS_execve => (Start::Cwd, first_three(&notification.args), 0),
+            _ => {
+                let number = notification.args[0] as i32;
+                let start = if number == libc::AT_FDCWD { Start::Cwd } else { Start::Fd(number) };
+                (start, first_three(&notification.args[1..]), notification.args[4])
+            }
+        };
+        if flags & !KNOWN_FLAGS != 0 {
+            let _ = notification.respond_errno(libc::EINVAL);
+            return None;
+        }
+        let strings = tracee::read_path(tid, path)
+            .and_then(|path| tracee::read_strings(tid, argv, ARGV_MAX).map(|argv| (path, argv)));
+        let (path, argv) = match strings {
+            Ok(strings) => strings,
+            Err(Errno::ESRCH) => return None,
+            Err(errno) => {
+                let _ = notification.respond_errno(errno as i32);
+                return None;
+            }
+        };
+        let call = Call {
+            path,
+            start,
+            follow: flags & libc::AT_SYMLINK_NOFOLLOW as u64 == 0,
+            empty_path: flags & libc::AT_EMPTY_PATH as u64 != 0,
+            argv: argv.items,
+        };
+        let subject = task.cgroup.and_then(|cgroup| self.sandbox.scope.subject_of(cgroup)).cloned();
+        let Some(subject) = subject else {
+            self.refuse(notification, &task, &call, "", "the process is in no subject of its sandbox");
+            return None;
+        };
+        if argv.truncated {
+            let message = "the arguments are longer than 128 KiB";
+            self.refuse(notification, &task, &call, &subject.name, message);
+            return None;
+        }
+        let image = match image::find(&self.sandbox.view, &self.sandbox.headers, tid, &call) {
+            Ok(image) => image,
+            Err(Failure::Errno(errno)) => {
+                let _ = notification.respond_errno(errno as i32);
+                return None;
+            }
+            Err(Failure::Refused(message)) => {
+                self.refuse(notification, &task, &call, &subject.name, &message);
+                return None;
+            }
+        };
+        let cwd = readlinkat(CWD, format!("/proc/{tid}/cwd"), Vec::new());
+        let cwd = cwd.map(|cwd| cwd.into_bytes()).unwrap_or_default();
+        let exec = self.shared.lineage.number();
+        let parent = self.shared.verify.image_of(task.pid);
+        let action = facts::action(&call, &image, &cwd, self.shared.lineage.id(exec));
+        let process = facts::process(&self.shared.lineage, &task, parent);
+        let keys = keys(&subject, &image, &call, &cwd);
+        Some(Request { notification, task, subject, image, exec, parent, action, process, keys })
+    }
+
+    fn cached(&self, request: &Request) -> Option<Arc<Verdict>> {
+        let epoch = self.shared.asker.epoch(&self.sandbox.scope.sandbox);
+        let mut verdicts = self.sandbox.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        request.keys.iter().find_map(|key| verdicts.get(key).filter(|verdict| verdict.epoch == epoch))
+    }
+
+    fn remember(&self, request: &Request, decision: &pb::Decision) {
+        let key = match decision.cache_scope() {
+            pb::CacheScope::File => &request.keys[0],
+            pb::CacheScope::FileArgv => &request.keys[1],
+            pb::CacheScope::None | pb::CacheScope::Unspecified => return,
+        };
+        if !request.image.files.iter().all(|file| is_settled(&file.id)) {
+            return;
+        }
+        let verdict = Arc::new(Verdict { decision: decision.clone(), epoch: decision.epoch });
+        let mut verdicts = self.sandbox.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        verdicts.put(key.clone(), verdict);
+    }
+
+    fn ask(&self, mut request: Request) {
+        // Only for a question: nothing that is cached depends on them.
+        let envp =
+            request.notification.args[if request.notification.syscall == libc::SYS_execve { 2 } else { 3 }];
+        facts::complete(&mut request.action, &mut request.process, request.task.tid, envp);
+        let question = pb::Question {
+            sandbox: self.sandbox.scope.sandbox.clone(),
+            subject: request.subject.name.clone(),
+            process: Some(request.process.clone()),
+            action: Some(pb::question::Action::Exec(request.action.clone())),
+            ..Default::default()
+        };
+        let mut inquiry = self.shared.asker.ask(question);
+        let this = self.clone();
+        self.shared.handle.spawn(async move {
+            let gone = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+            let outcome = tokio::select! {
+                outcome = inquiry.next() => outcome,
+                () = wait::readable(gone) => {
+                    inquiry.gone("the process that wanted to exec is dead");
+                    return;
+                }
+            };
+            match outcome {
+                Outcome::Allow(decision) => {
+                    let carried = blocking(move || {
+                        this.remember(&request, &decision);
+                        this.allow(request, &decision, true)
+                    })
+                    .await;
+                    if matches!(carried, Some(Carried::Gone)) {
+                        inquiry.gone("the process that wanted to exec is dead");
+                    }
+                }
+                Outcome::Deny(decision) => {
+                    blocking(move || {
+                        this.remember(&request, &decision);
+                        this.deny(request, &decision);
+                    })
+                    .await;
+                }
+                Outcome::Hold(decision) => this.hold(request, decision, inquiry).await,
+            }
+        });
+    }
+
+    /// Lets the exec happen. `enter`: moves the process to the subject that the decision names first.
+    pub fn allow(&self, request: Request, decision: &pb::Decision, enter: bool) -> Carried {
+        let mut cgroup = request.subject.cgroup_id;
+        if enter && !decision.enter_subject.is_empty() {
+            // The move is for good, so it must hit the caller and nobody else.
+            if !request.notification.is_valid() {
+                return Carried::Gone;
+            }
+            match self.enter(request.task.pid, &decision.enter_subject) {
+                Ok(entered) => cgroup = entered,
+                Err(message) => {
+                    let denial = ask::denial(decision.question_id, &message);
+                    self.deny(request, &denial);
+                    return Carried::Refused;
+                }
+            }
+        }
+        let Request { notification, task, image, exec, parent, action, process, subject, .. } = request;
+        let loaded = image.loaded().id;
+        let approval = Approval {
+            inode: loaded.inode,
+            argv_hash: self.shared.verify.hash(&image.argv),
+            argv_length: image.argv.len() as u64,
+            cgroup,
+            exec,
+            device: loaded.device,
+            argc: image.argc,
+        };
+        self.shared.lineage.insert(exec, parent, &action.executable, || self.shared.live_images());
+        let files = image.files.into_iter().map(|file| file.fd).collect();
+        if let Err(error) = self.shared.approve(task.tid, approval, files, false) {
+            let denial = ask::denial(decision.question_id, &error.to_string());
+            self.finish_denial(notification, &task, &subject.name, action, process, &denial);
+            return Carried::Refused;
+        }
+        // Before the answer, so that it comes before the event of the exec.
+        let latency = notification.received.elapsed().as_micros() as u64;
+        self.report(&subject.name, action, process, decision, latency);
+        match notification.respond_continue() {
+            Ok(()) => Carried::Out,
+            Err(_) => {
+                self.shared.revoke(task.tid, exec);
+                Carried::Gone
+            }
+        }
+    }
+
+    /// Moves a process to a subject's cgroup; gives the cgroup's id. The error is a sentence.
+    pub fn enter(&self, pid: i32, subject: &str) -> Result<u64, String> {
+        let subject = self.sandbox.scope.subject(subject);
+        let subject = subject.ok_or("the decision names a subject that the sandbox does not have")?;
+        let path = subject.cgroup.join("cgroup.procs");
+        let moved = OpenOptions::new().write(true).open(&path);
+        let moved = moved.and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
+        moved.map_err(|error| format!("the process cannot enter the subject {} ({error})", subject.name))?;
+        Ok(subject.cgroup_id)
+    }
+
+    /// Refuses the exec.
+    pub fn deny(&self, request: Request, decision: &pb::Decision) {
+        let Request { notification, task, subject, action, process, .. } = request;
+        self.finish_denial(notification, &task, &subject.name, action, process, decision);
+    }
+
+    fn finish_denial(
+        &self,
+        notification: Notification,
+        task: &Task,
+        subject: &str,
+        action: pb::ExecAction,
+        process: pb::Process,
+        decision: &pb::Decision,
+    ) {
+        // The reason goes out first, so that it is there when the caller sees the error. It must not go to another
+        // process with the same id.
+        if notification.is_valid() {
+            self.tell(task, &action, decision);
+        }
+        let received = notification.received;
+        let _ = notification.respond_errno(libc::EACCES);
+        let latency = received.elapsed().as_micros() as u64;
+        self.report(subject, action, process, decision, latency);
+    }
+
+    fn tell(&self, task: &Task, action: &pb::ExecAction, decision: &pb::Decision) {
+        let named = if action.script.is_empty() { &action.executable } else { &action.script };
+        let line = reason::line(named.as_bytes(), &decision.rule, &decision.layer, &decision.message);
+        // Descriptors are the process's, mostly; the thread's own pidfd knows better.
+        if let Some(pidfd) = &task.pidfd {
+            reason::tell(pidfd.as_fd(), &self.sandbox.budget, &line);
+        }
+    }
+
+    // Refuses what cannot be asked about.
+    fn refuse(&self, notification: Notification, task: &Task, call: &Call, subject: &str, message: &str) {
+        let parent = self.shared.verify.image_of(task.pid);
+        let process = facts::process(&self.shared.lineage, task, parent);
+        let mut denial = ask::denial(0, message);
+        denial.layer = "gate".into();
+        self.finish_denial(notification, task, subject, facts::unresolved(call), process, &denial);
+    }
+
+    /// Reports a decision that was carried out.
+    pub fn report(
+        &self,
+        subject: &str,
+        action: pb::ExecAction,
+        process: pb::Process,
+        decision: &pb::Decision,
+        latency_us: u64,
+    ) {
+        let event = pb::DecisionEvent {
+            verdict: decision.verdict,
+            rule: decision.rule.clone(),
+            layer: decision.layer.clone(),
+            message: decision.message.clone(),
+            latency_us,
+            hold_id: decision.hold_id.clone(),
+            observed: decision.observed,
+            question_id: decision.question_id,
+            action: Some(pb::decision_event::Action::Exec(action)),
+        };
+        self.shared.events.emit(pb::Event {
+            time_us: sys::now_us(),
+            sandbox: self.sandbox.scope.sandbox.clone(),
+            subject: subject.to_owned(),
+            process: Some(process),
+            kind: Some(pb::event::Kind::Decision(event)),
+            ..Default::default()
+        });
+    }
+}
+
+/// Runs something that may block for some microseconds off the runtime's own threads. `None`: the runtime stops, and
+/// what the closure owned was refused by being dropped.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+fn first_three(args: &[u64]) -> [u64; 3] {
+    [args[0], args[1], args[2]]
+}
+
+// All that a verdict may depend on, as bytes. A file counts with its path: one inode can have several names.
+fn keys(subject: &SubjectScope, image: &Image, call: &Call, cwd: &[u8]) -> [Vec<u8>; 2] {
+    let mut key = Vec::with_capacity(256);
+    key.extend_from_slice(&subject.cgroup_id.to_ne_bytes());
+    for file in &image.files {
+        let id = file.id;
+        key.extend_from_slice(&id.device.to_ne_bytes());
+        for word in [id.inode, id.size, id.changed.0 as u64, id.modified.0 as u64] {
+            key.extend_from_slice(&word.to_ne_bytes());
+        }
+        key.extend_from_slice(&id.changed.1.to_ne_bytes());
+        key.extend_from_slice(&id.modified.1.to_ne_bytes());
+        key.push(match file.kind {
+            Kind::File => 0,
+            Kind::Anonymous => 1,
+            Kind::Deleted => 2,
+        });
+        key.extend_from_slice(&file.path);
+        key.push(0);
+    }
+    let mut with_argv = key.clone();
+    // No path is empty, so that the two kinds of key differ.
+    with_argv.push(0);
+    for part in call.argv.iter().map(Vec::as_slice).chain([cwd]) {
+        with_argv.extend_from_slice(&(part.len() as u64).to_ne_bytes());
+        with_argv.extend_from_slice(part);
+    }
+    [key, with_argv]
+}

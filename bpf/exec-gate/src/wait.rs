@@ -1,0 +1,132 @@
+//! A held exec, from the seizing to the final verdict.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use clawsec_core::{Inquiry, Outcome, ask, pb};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::facts;
+use crate::handler::{Carried, ExecHandler, Request, blocking};
+use crate::hold::Stopped;
+
+/// Resolves when the descriptor can be read; never without one.
+pub(crate) async fn readable(fd: Option<OwnedFd>) {
+    // SAFETY: the `AsyncFd` owns the descriptor, so it stays open and the same while it is registered.
+    let register = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let fd = fd.and_then(|fd| register(fd).ok());
+    match &fd {
+        Some(fd) => {
+            let _ = fd.readable().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl ExecHandler {
+    /// Lets the exec happen, holds the new image, and does what the second decision says.
+    pub(crate) async fn hold(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
+        let Request { task, .. } = &request;
+        let (tid, pid) = (task.tid, task.pid);
+        let subject = request.subject.name.clone();
+        let process = request.process.clone();
+        let expected = request.action.clone();
+        let argv = request.image.argv.clone();
+        let received = request.notification.received;
+
+        let seized = match self.tracer.seize(tid, pid).await {
+            Ok(seized) => seized,
+            Err(message) => {
+                let denial =
+                    pb::Decision { hold_id: first.hold_id, ..ask::denial(first.question_id, &message) };
+                blocking(move || self.deny(request, &denial)).await;
+                inquiry.settled(pb::Verdict::Deny, 0);
+                return;
+            }
+        };
+        let carried = {
+            let (this, first) = (self.clone(), first.clone());
+            blocking(move || this.allow(request, &first, false)).await
+        };
+        // Whatever became of it: the tracer lets go of a task that does not exec.
+        self.tracer.continued(seized.key);
+        match carried {
+            Some(Carried::Out) => {}
+            Some(Carried::Refused) => {
+                inquiry.settled(pb::Verdict::Deny, 0);
+                return;
+            }
+            Some(Carried::Gone) | None => {
+                inquiry.gone("the process that wanted to exec is dead");
+                return;
+            }
+        }
+        let image = match seized.stopped.await {
+            Ok(Stopped::Held(image)) => image,
+            Ok(Stopped::Failed) => {
+                inquiry.gone("the exec failed in the kernel");
+                return;
+            }
+            Ok(Stopped::Gone) | Err(_) => {
+                inquiry.gone("the process died before its new image could be held");
+                return;
+            }
+        };
+        let facts = blocking({
+            let expected = expected.clone();
+            move || facts::held(&expected, &argv, image)
+        })
+        .await
+        .unwrap_or(expected);
+        inquiry.engaged(Some(facts.clone()));
+
+        let outcome = tokio::select! {
+            outcome = inquiry.next() => outcome,
+            _ = seized.gone => {
+                inquiry.gone("the held process was killed");
+                return;
+            }
+        };
+        let decided = Instant::now();
+        let (mut decision, allowed) = match outcome {
+            Outcome::Allow(decision) => (decision, true),
+            Outcome::Deny(decision) | Outcome::Hold(decision) => (decision, false),
+        };
+        if decision.hold_id.is_empty() {
+            decision.hold_id.clone_from(&first.hold_id);
+        }
+        let allowed = allowed && self.enter_held(image, &first, &mut decision).await;
+        let done =
+            if allowed { self.tracer.resume(seized.key).await } else { self.tracer.kill(seized.key).await };
+        let resumed_us = decided.elapsed().as_micros() as u64;
+        if !done {
+            inquiry.gone("the held process was killed");
+            return;
+        }
+        let verdict = if allowed { pb::Verdict::Allow } else { pb::Verdict::Deny };
+        if !allowed {
+            decision.verdict = pb::Verdict::Deny.into();
+        }
+        let latency = received.elapsed().as_micros() as u64;
+        self.report(&subject, facts, process, &decision, latency);
+        inquiry.settled(verdict, resumed_us);
+    }
+
+    // A held image runs nothing, so it enters its subject when it is allowed to run, and not before.
+    async fn enter_held(&self, pid: i32, first: &pb::Decision, decision: &mut pb::Decision) -> bool {
+        let named = [&decision.enter_subject, &first.enter_subject].into_iter().find(|name| !name.is_empty());
+        let Some(subject) = named.cloned() else { return true };
+        let this = self.clone();
+        let entered = blocking(move || this.enter(pid, &subject)).await;
+        match entered {
+            Some(Ok(_)) => true,
+            Some(Err(message)) => {
+                let hold_id = decision.hold_id.clone();
+                *decision = pb::Decision { hold_id, ..ask::denial(decision.question_id, &message) };
+                false
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+// A sandbox for tests: joins a cgroup, installs a seccomp filter that notifies execve and execveat, hands the number
+// of its listener to the test on descriptor 3, waits for a byte, and then does what its arguments say.
+//
+//   actor CGROUP_PROCS MODE [ARGUMENT...]
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+static void fail(const char *what) {
+    fprintf(stderr, "actor: %s: %s\n", what, strerror(errno));
+    _exit(99);
+}
+
+static int install(void) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execveat, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        fail("no_new_privs");
+    int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
+    if (fd < 0)
+        fail("seccomp");
+    return fd;
+}
+
+static void join(const char *procs) {
+    int fd = open(procs, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        fail(procs);
+    close(fd);
+}
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
+}
+
+static void report_status(int status) {
+    if (WIFSIGNALED(status))
+        printf("signal %d\n", WTERMSIG(status));
+    else
+        printf("exit %d\n", WEXITSTATUS(status));
+    fflush(stdout);
+}
+
+static void run_and_report(char **argv) {
+    pid_t child = fork();
+    if (child == 0) {
+        execv(argv[0], argv);
+        _exit(errno);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+}
+
+// The byte that a racer flips, and its two values.
+static volatile char *flipped;
+static char values[2];
+static volatile int *done;
+
+static void *flip(void *unused) {
+    (void)unused;
+    while (!*done) {
+        *flipped = values[1];
+        for (volatile int i = 0; i < 300; i++) {
+        }
+        *flipped = values[0];
+        for (volatile int i = 0; i < 300; i++) {
+        }
+    }
+    return NULL;
+}
+
+// race thread|process TRIES INDEX OTHER PATH [ARGUMENT...]: the first byte of argument INDEX (0: of the path) is set
+// to OTHER and back all the time. A vforked child shares the memory with the thread; the process has a mapping.
+static void race(char **argv) {
+    int by_thread = strcmp(argv[0], "thread") == 0;
+    int tries = atoi(argv[1]);
+    int index = atoi(argv[2]);
+    char **command = argv + 4;
+    char *shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        fail("mmap");
+    done = (volatile int *)(shared + 4096);
+    strcpy(shared, command[index]);
+    // The last component is what changes.
+    char *slash = strrchr(shared, '/');
+    flipped = slash ? slash + 1 : shared;
+    values[0] = *flipped;
+    values[1] = argv[3][0];
+    char *own[16] = {0};
+    for (int i = 0; i < 15 && command[i]; i++)
+        own[i] = i == index ? shared : command[i];
+    char *path = own[0];
+    own[0] = "program";
+
+    pthread_t thread;
+    pid_t racer = 0;
+    if (by_thread) {
+        if (pthread_create(&thread, NULL, flip, NULL))
+            fail("thread");
+    } else {
+        racer = fork();
+        if (racer == 0) {
+            flip(NULL);
+            _exit(0);
+        }
+    }
+    int killed = 0, refused = 0, ran = 0;
+    for (int i = 0; i < tries; i++) {
+        pid_t child = vfork();
+        if (child == 0) {
+            syscall(SYS_execve, path, own, NULL);
+            _exit(100);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        if (WIFSIGNALED(status))
+            killed++;
+        else if (WEXITSTATUS(status) == 100)
+            refused++;
+        else
+            ran++;
+    }
+    *done = 1;
+    if (by_thread)
+        pthread_join(thread, NULL);
+    else
+        waitpid(racer, NULL, 0);
+    printf("ran %d refused %d killed %d\n", ran, refused, killed);
+    fflush(stdout);
+}
+
+// vfork PATH [ARGUMENT...]: how long the parent stands still, then what became of the child.
+static void measure_vfork(char **argv) {
+    double before = now_ms();
+    pid_t child = vfork();
+    if (child == 0) {
+        execv(argv[0], argv);
+        _exit(100);
+    }
+    printf("gap %.3f\n", now_ms() - before);
+    fflush(stdout);
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+}
+
+// many COUNT PATH [ARGUMENT...]: that many children at once.
+static void many(char **argv) {
+    int count = atoi(argv[0]);
+    for (int i = 0; i < count; i++) {
+        pid_t child = fork();
+        if (child < 0)
+            fail("fork");
+        if (child == 0) {
+            execv(argv[1], argv + 1);
+            _exit(100);
+        }
+    }
+    int exited = 0, signalled = 0, refused = 0;
+    for (int i = 0; i < count; i++) {
+        int status;
+        if (wait(&status) < 0)
+            fail("wait");
+        if (WIFSIGNALED(status))
+            signalled++;
+        else if (WEXITSTATUS(status) == 100)
+            refused++;
+        else
+            exited++;
+    }
+    printf("exited %d signalled %d refused %d\n", exited, signalled, refused);
+    fflush(stdout);
+}
+
+// time COUNT PATH [ARGUMENT...]: microseconds of fork, exec and wait, the median and the 99th percentile.
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void measure(char **argv) {
+    int count = atoi(argv[0]);
+    double *times = calloc(count, sizeof(*times));
+    for (int i = 0; i < count; i++) {
+        double before = now_ms();
+        pid_t child = vfork();
+        if (child == 0) {
+            execv(argv[1], argv + 1);
+            _exit(100);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        times[i] = (now_ms() - before) * 1e3;
+        if (status)
+            fail("a timed exec failed");
+    }
+    qsort(times, count, sizeof(*times), by_size);
+    printf("p1 %.0f p50 %.0f p99 %.0f\n", times[count / 100], times[count / 2], times[count * 99 / 100]);
+    fflush(stdout);
+}
+
+static void *exec_in_thread(void *argv) {
+    char **command = argv;
+    execv(command[0], command);
+    printf("errno %d\n", errno);
+    _exit(100);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3)
+        return 98;
+    join(argv[1]);
+    // "-" runs without a filter: nothing is ever approved.
+    if (argv[2][0] == '-') {
+        argv++;
+    } else {
+        int listener = install();
+        char go;
+        if (write(3, &listener, sizeof(listener)) != sizeof(listener) || read(3, &go, 1) != 1)
+            fail("the test is gone");
+        close(listener);
+    }
+    close(3);
+    const char *mode = argv[2];
+    char **rest = argv + 3;
+    if (strcmp(mode, "run") == 0) {
+        run_and_report(rest);
+    } else if (strcmp(mode, "exec") == 0) {
+        execv(rest[0], rest);
+        printf("errno %d\n", errno);
+        return 100;
+    } else if (strcmp(mode, "exec-thread") == 0) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, exec_in_thread, rest);
+        pthread_join(thread, NULL);
+    } else if (strcmp(mode, "exec-noargv") == 0) {
+        syscall(SYS_execve, rest[0], NULL, NULL);
+        printf("errno %d\n", errno);
+        return 100;
+    } else if (strcmp(mode, "fexec") == 0) {
+        // fexec PATH [ARGUMENT...]: by descriptor; a leading "mem:" copies it into a memfd first.
+        int from = open(strncmp(rest[0], "mem:", 4) ? rest[0] : rest[0] + 4, O_RDONLY | O_CLOEXEC);
+        int fd = from;
+        if (strncmp(rest[0], "mem:", 4) == 0) {
+            fd = memfd_create("copy", MFD_CLOEXEC);
+            char buffer[65536];
+            for (ssize_t n; (n = read(from, buffer, sizeof(buffer))) > 0;)
+                if (write(fd, buffer, n) != n)
+                    fail("memfd");
+        }
+        syscall(SYS_execveat, fd, "", rest, NULL, AT_EMPTY_PATH);
+        printf("errno %d\n", errno);
+        return 100;
+    } else if (strcmp(mode, "race") == 0) {
+        race(rest);
+    } else if (strcmp(mode, "vfork") == 0) {
+        measure_vfork(rest);
+    } else if (strcmp(mode, "many") == 0) {
+        many(rest);
+    } else if (strcmp(mode, "time") == 0) {
+        measure(rest);
+    } else {
+        return 98;
+    }
+    return 0;
+}
