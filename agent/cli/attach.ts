@@ -1,14 +1,13 @@
 /** A command's stdin, stdout and stderr, carried between this process and its sandbox. */
-import { constants } from "node:os";
 import type { ClientDuplexStream } from "@grpc/grpc-js";
 import type { ControlClient } from "../../proto/gen/clawsec/v1/control.js";
 import type { AttachInput, AttachOutput, ExitStatus } from "../../proto/gen/clawsec/v1/loader.js";
-
-const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+import type { ForwardedSignals } from "./signals.js";
 
 export interface AttachOptions {
   readonly name: string;
   readonly terminal: boolean;
+  readonly signals: ForwardedSignals;
   readonly stdin: NodeJS.ReadStream;
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
@@ -21,7 +20,7 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
     const empty = { name: "", stdin: Buffer.alloc(0), stdinEof: false, resize: undefined, signal: 0 };
     return stream.write({ ...empty, ...input });
   };
-  const { stdin, stdout, stderr, terminal } = options;
+  const { stdin, stdout, stderr, terminal, signals } = options;
   const size = () => ({ rows: stdout.rows ?? 24, columns: stdout.columns ?? 80 });
   send({ name: options.name, resize: terminal ? size() : undefined });
 
@@ -33,14 +32,10 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
   };
   const onStdinEnd = () => send({ stdinEof: true });
   const onResize = () => send({ resize: size() });
-  const signals = FORWARDED.map((name) => {
-    const handler = () => send({ signal: constants.signals[name] });
-    return [name, handler] as const;
-  });
 
   stdin.on("data", onStdin);
   stdin.once("end", onStdinEnd);
-  for (const [name, handler] of signals) process.on(name, handler);
+  signals.to((signal) => send({ signal }));
   const raw = terminal && stdin.isTTY;
   if (raw) stdin.setRawMode(true);
   if (terminal) stdout.on("resize", onResize);
@@ -51,7 +46,6 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
     stdin.pause();
     if (raw) stdin.setRawMode(false);
     if (terminal) stdout.off("resize", onResize);
-    for (const [name, handler] of signals) process.off(name, handler);
   };
 
   return new Promise<ExitStatus>((resolve, reject) => {

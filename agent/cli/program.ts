@@ -9,6 +9,7 @@ import { addKillCommand } from "./commands/kill.js";
 import { addPolicyCommands } from "./commands/policy.js";
 import { addRunCommand } from "./commands/run.js";
 import { addStatusCommands } from "./commands/status.js";
+import { addTuiCommand } from "./commands/tui.js";
 import { addUpCommands } from "./commands/up.js";
 import { EXIT_HELP, Exit, exitOf } from "./exit-codes.js";
 import type { Io } from "./io.js";
@@ -29,6 +30,7 @@ export function buildProgram(io: Io): Command {
   addAuditCommands(program, io);
   addPolicyCommands(program, io);
   addDoctorCommand(program, io);
+  addTuiCommand(program, io);
   for (const command of everyCommand(program)) {
     command.exitOverride().configureOutput({
       writeOut: (text) => io.stdout.write(text),

@@ -5,6 +5,7 @@ import { Metadata } from "@grpc/grpc-js";
 import type { Command } from "commander";
 import type { ControlClient, RunResponse } from "../../../proto/gen/clawsec/v1/control.js";
 import { escapeText } from "../../common/escape.js";
+import { call } from "../../common/grpc.js";
 import { makeLog } from "../../common/log.js";
 import { defaultPolicy } from "../../common/paths.js";
 import { NAME } from "../../supervisor/control/run.js";
@@ -16,6 +17,7 @@ import { CliError, Exit, policyError } from "../exit-codes.js";
 import { sandboxJson } from "../format.js";
 import { type Io, print, printJson, say } from "../io.js";
 import { variable } from "../options.js";
+import { ForwardedSignals } from "../signals.js";
 
 interface RunOptions {
   policy?: string;
@@ -63,7 +65,9 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
   if (options.terminal && options.detach)
     throw new CliError(Exit.usage, "Give --terminal or --detach, not both.");
   if (await supervisorServes(io)) {
-    await withSupervisor(io, (client) => runWith(io, client, command, options));
+    await withSignals((signals) =>
+      withSupervisor(io, (client) => runWith(io, client, command, options, signals)),
+    );
     return;
   }
   if (options.detach) {
@@ -73,15 +77,36 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
     );
   }
   const log = makeLog({ kind: "file", path: io.paths.supervisorLog }, io.environment);
-  const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
+  await withSignals(async (signals) => {
+    const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
+    try {
+      await withSupervisor(io, (client) => runWith(io, client, command, options, signals));
+    } finally {
+      await supervisor.stop();
+    }
+  });
+}
+
+async function withSignals(use: (signals: ForwardedSignals) => Promise<void>): Promise<void> {
+  const signals = new ForwardedSignals();
   try {
-    await withSupervisor(io, (client) => runWith(io, client, command, options));
+    await use(signals);
   } finally {
-    await supervisor.stop();
+    signals.release();
   }
 }
 
-async function runWith(io: Io, client: ControlClient, command: string[], options: RunOptions): Promise<void> {
+async function runWith(
+  io: Io,
+  client: ControlClient,
+  command: string[],
+  options: RunOptions,
+  signals: ForwardedSignals,
+): Promise<void> {
+  if (signals.end !== undefined) {
+    io.exit = 128 + signals.end;
+    return;
+  }
   const response = await start(io, client, command, options);
   if (!options.quiet) {
     for (const cleaned of response.cleaned) say(io, escapeText(cleaned));
@@ -96,10 +121,18 @@ async function runWith(io: Io, client: ControlClient, command: string[], options
     else print(io, sandbox.name);
     return;
   }
+  const { name } = sandbox;
   const { stdin, stdout, stderr } = process;
   const terminal = options.terminal === true;
-  const exit = await attach(client, { name: sandbox.name, terminal, stdin, stdout, stderr });
-  io.exit = exit.code;
+  try {
+    const exit = await attach(client, { name, terminal, signals, stdin, stdout, stderr });
+    io.exit = exit.code;
+  } catch (error) {
+    // The command has no caller any more. It must be gone before a supervisor of our own is.
+    const request = { name, all: false, reason: "the attachment of clawsec run broke" };
+    await call(client, client.kill, request, 30_000).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** What the default policy wants to know: the folder to work in, and as whom. */

@@ -1,0 +1,95 @@
+/** Reaching the loader: found, started, missing, and one that this host cannot run. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { makeLog } from "../../common/log.js";
+import { type Paths, pathsOf } from "../../common/paths.js";
+import { ScriptedLoader } from "../../testing/scripted-loader.js";
+import { LoaderLink, NoLoader } from "./link.js";
+import { endLoader, runningLoader, startTimeOf } from "./process.js";
+
+let folder: string;
+let paths: Paths;
+let link: LoaderLink;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "clawsec-link-"));
+  paths = pathsOf({ CLAWSEC_RUNTIME_DIR: join(folder, "run"), CLAWSEC_STATE_DIR: join(folder, "state") });
+  link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: true, ingest: () => 0 });
+  vi.stubEnv("CLAWSEC_INIT", "/bin/true");
+});
+afterEach(async () => {
+  link.close();
+  await endLoader(paths);
+  vi.unstubAllEnvs();
+  rmSync(folder, { recursive: true });
+});
+
+/** A program in the loader's place. */
+function program(script: string): void {
+  const path = join(folder, "loader.sh");
+  writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  vi.stubEnv("CLAWSEC_LOADER", path);
+}
+
+async function failure(): Promise<NoLoader> {
+  try {
+    await link.start(1500);
+  } catch (error) {
+    if (error instanceof NoLoader) return error;
+    throw error;
+  }
+  throw new Error("It started.");
+}
+
+test("a loader that says that the host lacks something is told from any other failure, with its words", async () => {
+  program("echo no cgroup v2 here >&2; exit 69");
+  const error = await failure();
+  expect(error.hostCannot).toBe(true);
+  expect(error.message).toContain("no cgroup v2 here");
+  expect(error.message).toContain("exit code 69");
+});
+
+test("a loader that fails otherwise does not blame the host", async () => {
+  program("exit 70");
+  expect((await failure()).hostCannot).toBe(false);
+});
+
+test("a loader that is not built is a sentence with the path and the remedy", async () => {
+  vi.stubEnv("CLAWSEC_LOADER", join(folder, "nothing"));
+  const { message } = await failure();
+  expect(message).toContain(join(folder, "nothing"));
+  expect(message).toContain("Set CLAWSEC_LOADER");
+});
+
+test("a loader gets its folders and the shim, and its pid is where others find it", async () => {
+  program('echo "$CLAWSEC_RUNTIME_DIR $CLAWSEC_SHIM" > "$CLAWSEC_STATE_DIR/seen"; exec sleep 30');
+  await failure();
+  expect(readFileSync(join(paths.state, "seen"), "utf8")).toMatch(`${paths.runtime} /`);
+  const loader = runningLoader(paths);
+  expect(loader?.pid).toBe(Number(readFileSync(paths.loaderPid, "utf8")));
+  expect(await endLoader(paths)).toBe(true);
+  expect(startTimeOf(loader?.pid ?? 0)).toBe(undefined);
+});
+
+test("a later process with the loader's pid is not taken for it, and not ended", async () => {
+  program("exit 70");
+  await failure();
+  writeFileSync(paths.loaderPid, `${process.pid}\n`);
+  expect(runningLoader(paths)).toBe(undefined);
+  expect(await endLoader(paths)).toBe(true);
+  expect(startTimeOf(process.pid)).not.toBe(undefined);
+});
+
+test("a loader that runs is used, and none is started beside it", async () => {
+  program("exit 70");
+  const { mkdirSync } = await import("node:fs");
+  mkdirSync(paths.runtime);
+  const loader = new ScriptedLoader(paths.loaderSocket);
+  await loader.start();
+  expect((await link.start()).loaderBootId).toBe("boot-1");
+  expect(link.spawned).toBe(false);
+  link.close();
+  loader.stop();
+});
