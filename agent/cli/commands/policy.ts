@@ -2,11 +2,10 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { type Diagnostic, parsePolicy, renderDiagnostics, renderExplain } from "../../../policy/index.js";
+import type { Diagnostic } from "../../../policy/index.js";
 import type { Capability } from "../../../proto/gen/clawsec/v1/loader.js";
 import { call, sentence } from "../../common/grpc.js";
 import { packageVersion } from "../../common/paths.js";
-import { compileHere } from "../../supervisor/sandboxes/compile.js";
 import { withLoader, withSupervisor } from "../connect.js";
 import { CliError, Exit, policyError } from "../exit-codes.js";
 import { type Io, print, printJson, say } from "../io.js";
@@ -47,7 +46,7 @@ export function addPolicyCommands(program: Command, io: Io): void {
           throw policyError(error);
         });
         if (options.json) printJson(io, { rules });
-        else print(io, renderExplain(rules));
+        else print(io, (await import("../../../policy/index.js")).renderExplain(rules));
       });
     });
 }
@@ -60,6 +59,9 @@ async function check(io: Io, file: string, options: CheckOptions): Promise<void>
   } catch (error) {
     throw new CliError(Exit.failed, `The policy ${path} cannot be read: ${sentence(error)}.`);
   }
+  // Loaded only here: the compiler is not for every command.
+  const { parsePolicy, renderDiagnostics } = await import("../../../policy/index.js");
+  const { compileHere } = await import("../../supervisor/sandboxes/compile.js");
   const { policy, diagnostics } = parsePolicy(text, path, { variables: options.var });
   const found: Diagnostic[] = [...diagnostics];
   const capabilities = policy === undefined ? undefined : await hostCapabilities(io);

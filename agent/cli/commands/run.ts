@@ -1,4 +1,5 @@
 /** run: a command in a sandbox, as if it were run here. */
+import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { Metadata } from "@grpc/grpc-js";
@@ -7,10 +8,8 @@ import type { ControlClient, RunResponse } from "../../../proto/gen/clawsec/v1/c
 import { escapeText } from "../../common/escape.js";
 import { call } from "../../common/grpc.js";
 import { makeLog } from "../../common/log.js";
+import { SANDBOX_NAME, TERM_KEY } from "../../common/names.js";
 import { defaultPolicy } from "../../common/paths.js";
-import { NAME } from "../../supervisor/control/run.js";
-import { TERM_KEY } from "../../supervisor/control/service.js";
-import { startSupervisor } from "../../supervisor/daemon.js";
 import { attach } from "../attach.js";
 import { supervisorServes, withSupervisor } from "../connect.js";
 import { CliError, Exit, policyError } from "../exit-codes.js";
@@ -35,7 +34,11 @@ export function addRunCommand(program: Command, io: Io): void {
     .description("run a command in a sandbox under a policy")
     .usage("[options] [--] [command...]")
     .option("-p, --policy <file>", "the policy; default: any command in the current folder, without network")
-    .option("--name <name>", "name of the sandbox; default: the policy's name", "")
+    .option(
+      "--name <name>",
+      "name of the sandbox; default: the policy's name, run-XXXXXX without --policy",
+      "",
+    )
     .option("--var <name=value>", "a value for one of the policy's variables (may be repeated)", variable, {})
     .option("-t, --terminal", "give it a terminal")
     .option("-d, --detach", "do not wait for it (needs a running supervisor)")
@@ -56,7 +59,7 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
   if (options.json && !options.detach) {
     throw new CliError(Exit.usage, "run --json is for --detach: otherwise standard output is the command's.");
   }
-  if (options.name !== "" && !NAME.test(options.name)) {
+  if (options.name !== "" && !SANDBOX_NAME.test(options.name)) {
     throw new CliError(
       Exit.usage,
       "A sandbox's name has lower-case letters, digits and inner hyphens, at most 40.",
@@ -78,6 +81,8 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
   }
   const log = makeLog({ kind: "file", path: io.paths.supervisorLog }, io.environment);
   await withSignals(async (signals) => {
+    // Loaded only here: databases and the compiler are not for every command.
+    const { startSupervisor } = await import("../../supervisor/daemon.js");
     const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
     try {
       await withSupervisor(io, (client) => runWith(io, client, command, options, signals));
@@ -154,7 +159,8 @@ export function start(
   const term = io.environment.TERM;
   if (term !== undefined && /^[\x21-\x7e]+$/.test(term)) metadata.set(TERM_KEY, term);
   const request = {
-    name: options.name,
+    // The default policy is for any number of commands at a time; a policy of the user's own names its sandbox.
+    name: options.name || (options.policy === undefined ? `run-${randomBytes(3).toString("hex")}` : ""),
     policyPath: options.policy === undefined ? defaultPolicy() : resolve(options.policy),
     command,
     terminal: options.terminal === true,

@@ -7,7 +7,6 @@ import { call, sentence } from "../../common/grpc.js";
 import { makeLog } from "../../common/log.js";
 import { isLive } from "../../common/verdict.js";
 import { AlreadyRunning } from "../../supervisor/control/server.js";
-import { startSupervisor } from "../../supervisor/daemon.js";
 import { endLoader, startTimeOf } from "../../supervisor/loader/process.js";
 import { supervisorServes, withLoader, withSupervisor } from "../connect.js";
 import { CliError, Exit } from "../exit-codes.js";
@@ -56,6 +55,7 @@ async function up(io: Io, options: UpOptions): Promise<void> {
     process.once("SIGTERM", () => done("SIGTERM"));
     io.signal?.addEventListener("abort", () => done("the end of the caller"), { once: true });
   });
+  const { startSupervisor } = await import("../../supervisor/daemon.js");
   const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
   try {
     await startPolicies(io, options);

@@ -3,6 +3,7 @@ import { status } from "@grpc/grpc-js";
 import type { RunRequest, RunResponse } from "../../../proto/gen/clawsec/v1/control.js";
 import { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
 import { call, isServiceError, Refusal, sentence } from "../../common/grpc.js";
+import { SANDBOX_NAME } from "../../common/names.js";
 import { nowUs } from "../../common/time.js";
 import { ownRecord } from "../audit/record.js";
 import type { Parts } from "../parts.js";
@@ -11,15 +12,12 @@ import { readSecrets } from "../sandboxes/secrets.js";
 import type { SandboxRecord } from "../sandboxes/store.js";
 import { connectedLoader } from "./loader.js";
 
-/** The contract's grammar of sandbox names. */
-export const NAME = /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/;
-
 /** Compiles, creates and starts. A failure leaves nothing behind. */
 export async function run(parts: Parts, request: RunRequest, by: string, term: string): Promise<RunResponse> {
   const policyText = readPolicy(request.policyPath);
   const policy = parse(policyText, request.policyPath, request.variables);
   const name = request.name || policy.name;
-  if (!NAME.test(name)) {
+  if (!SANDBOX_NAME.test(name)) {
     throw new Refusal(
       status.INVALID_ARGUMENT,
       `${JSON.stringify(name)} is not a sandbox name: lower-case letters, digits and inner hyphens, at most 40.`,

@@ -2,6 +2,7 @@
 import type { Metadata } from "@grpc/grpc-js";
 import type { ControlServer } from "../../../proto/gen/clawsec/v1/control.js";
 import { call as callLoader } from "../../common/grpc.js";
+import { TERM_KEY } from "../../common/names.js";
 import type { Parts } from "../parts.js";
 import { attachSandbox } from "./attach.js";
 import { followAudit } from "./audit.js";
@@ -13,9 +14,6 @@ import { connectedLoader } from "./loader.js";
 import { reload } from "./reload.js";
 import { run } from "./run.js";
 import { statusOfSupervisor } from "./status.js";
-
-/** Metadata key with the caller's TERM, for a sandbox with a terminal. */
-export const TERM_KEY = "clawsec-term";
 
 const PROBE_TIMEOUT_MS = 60_000;
 

@@ -18,7 +18,7 @@ import type {
 import { call, isUnavailable, loaderClient, sentence } from "../../common/grpc.js";
 import type { Logger } from "../../common/log.js";
 import { type Paths, packageVersion } from "../../common/paths.js";
-import { loaderLogTail, runningLoader, spawnLoader } from "./process.js";
+import { loaderLogEnd, loaderLogTail, runningLoader, spawnLoader } from "./process.js";
 
 /** How the connection stands. */
 export type LinkState = { kind: "connected"; hello: HelloResponse } | { kind: "disconnected"; why: string };
@@ -77,6 +77,8 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   #spawned = false;
+  /** Where the log of the loader that we started begins. */
+  #logFrom = 0;
 
   constructor(options: LinkOptions) {
     super();
@@ -113,7 +115,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
       const failure = await this.#connect();
       if (this.#state.kind === "connected") return this.#state.hello;
       if (performance.now() > until || failure.fatal) {
-        const tail = loaderLogTail(this.#options.paths);
+        const tail = this.#spawned ? loaderLogTail(this.#options.paths, this.#logFrom) : "";
         const log = tail === "" ? "" : ` The end of ${this.#options.paths.loaderLog}:\n${tail}`;
         const message = `No loader answers at ${this.#options.paths.loaderSocket}: ${failure.why}.${log}`;
         throw new NoLoader(message, failure.code === EX_UNAVAILABLE);
@@ -171,6 +173,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
     if (runningLoader(paths) !== undefined) return undefined;
     try {
       this.#exit = undefined;
+      this.#logFrom = loaderLogEnd(paths);
       const { pid } = spawnLoader(paths, (code) => {
         this.#exit = code;
       });

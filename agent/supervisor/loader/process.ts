@@ -1,6 +1,6 @@
 /** Starting and ending the loader's process. Its pid and start time are in a file, so that a later run can end it. */
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { initBinary, loaderBinary, type Paths } from "../../common/paths.js";
 
 /** A process, told from a later one with the same pid by its start time. */
@@ -77,21 +77,33 @@ export function runningLoader(paths: Paths): LoaderProcess | undefined {
 /** Ends the loader that clawsec started here with SIGTERM and waits. False when it did not end in time. */
 export async function endLoader(paths: Paths, timeoutMs = 5000): Promise<boolean> {
   const loader = runningLoader(paths);
-  if (loader === undefined) return true;
+  if (loader === undefined) {
+    forget(paths);
+    return true;
+  }
   process.kill(loader.pid, "SIGTERM");
   const until = performance.now() + timeoutMs;
   while (startTimeOf(loader.pid) === loader.startTime) {
     if (performance.now() > until) return false;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  for (const file of [paths.loaderPid, paths.loaderStart]) rmSync(file, { force: true });
+  forget(paths);
   return true;
 }
 
-/** The last lines of the loader's log, for an error. */
-export function loaderLogTail(paths: Paths, bytes = 2000): string {
+function forget(paths: Paths): void {
+  for (const file of [paths.loaderPid, paths.loaderStart]) rmSync(file, { force: true });
+}
+
+/** Length of the loader's log in bytes: what comes after it belongs to the next start. */
+export function loaderLogEnd(paths: Paths): number {
+  return statSync(paths.loaderLog, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** The end of the loader's log, for an error: at most 2000 characters of what was written after `from`. */
+export function loaderLogTail(paths: Paths, from: number): string {
   try {
-    return readFileSync(paths.loaderLog, "utf8").slice(-bytes).trim();
+    return readFileSync(paths.loaderLog).subarray(from).toString("utf8").slice(-2000).trim();
   } catch {
     return "";
   }
