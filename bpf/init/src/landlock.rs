@@ -3,25 +3,20 @@
 //! Raw system calls instead of a library's compatibility levels: a right that the kernel does not know must be a
 //! refusal, never a smaller sandbox.
 //!
-//! The paths of rules are walked by hand, one `O_NOFOLLOW` step at a time, because what they name is *granted*:
-//! a symbolic link that somebody else than root owns is refused. Otherwise what runs in one life of a sandbox could
-//! replace a folder it may write by a link, and be granted the link's target in the next life.
+//! What the paths of rules name is *granted*, so they are walked with [`crate::walk`].
 
-use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::walk::{Walk, open_owned_by_root_links};
+
 /// Rights that mean something for a file that is no folder: execute, write, read, truncate, ioctl on a device.
 const FILE_RIGHTS: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15;
-/// As the kernel limits it (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
 const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: libc::c_int = 1;
 
@@ -128,78 +123,6 @@ fn add_path(ruleset: &OwnedFd, rule: &PathRule) -> Result<(), Refusal> {
     }
     path_beneath(ruleset, &target, allowed)
         .map_err(|errno| Refusal(format!("the kernel refused the Landlock rule for {path:?}: {errno}")))
-}
-
-/// Why a path was not opened.
-#[derive(Debug)]
-enum Walk {
-    Os(Errno),
-    ForeignLink { name: OsString, uid: u32 },
-    Relative,
-}
-
-impl fmt::Display for Walk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Os(errno) => write!(f, "{errno}"),
-            Self::ForeignLink { name, uid } => {
-                write!(f, "{name:?} is a symbolic link that uid {uid} owns, not root")
-            }
-            Self::Relative => f.write_str("it is not absolute"),
-        }
-    }
-}
-
-impl From<Errno> for Walk {
-    fn from(errno: Errno) -> Self {
-        Self::Os(errno)
-    }
-}
-
-fn open_owned_by_root_links(path: &Path) -> Result<OwnedFd, Walk> {
-    if !path.is_absolute() {
-        return Err(Walk::Relative);
-    }
-    let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = openat(rustix::fs::CWD, "/", step, Mode::empty())?;
-    let mut here = root.try_clone().map_err(|_| Walk::Os(Errno::MFILE))?;
-    let mut rest = names(path.as_os_str());
-    let mut links = 0;
-    while let Some(name) = rest.pop_front() {
-        let next = openat(&here, &name, step, Mode::empty())?;
-        let stat = fstat(&next)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            here = next;
-            continue;
-        }
-        if stat.st_uid != 0 {
-            return Err(Walk::ForeignLink { name, uid: stat.st_uid });
-        }
-        links += 1;
-        if links > MAX_LINKS {
-            return Err(Walk::Os(Errno::LOOP));
-        }
-        let target = readlinkat(&next, "", Vec::new())?;
-        let target = OsStr::from_bytes(target.as_bytes());
-        if Path::new(target).is_absolute() {
-            here = root.try_clone().map_err(|_| Walk::Os(Errno::MFILE))?;
-        }
-        let mut names = names(target);
-        names.append(&mut rest);
-        rest = names;
-    }
-    Ok(here)
-}
-
-fn names(path: &OsStr) -> VecDeque<OsString> {
-    Path::new(path)
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(name.to_owned()),
-            Component::ParentDir => Some("..".into()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-        })
-        .collect()
 }
 
 /// `struct landlock_ruleset_attr` up to ABI 7. Older kernels accept the longer one when the rest is zero.

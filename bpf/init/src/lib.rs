@@ -16,4 +16,5 @@
 //! (`--target` keeps the flags away from build scripts and procedural macros.)
 
 pub mod landlock;
+pub mod walk;
 pub mod wire;
