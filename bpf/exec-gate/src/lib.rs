@@ -14,6 +14,7 @@
 //! Whoever embeds the gate must know:
 //! - A seccomp filter must notify both system calls, for the native architecture, and kill foreign ones.
 //! - No thread of the process may wait for any child (`waitpid(-1)`) without `__WNOTHREAD`.
+//! - A direct child of the process that dies while it is held is reaped by the gate. Sandboxes have their own init.
 //! - The gate opens the beginning of executables for reading, through the sandbox's own mounts. A fanotify group of
 //!   the same process must let its own process pass.
 

@@ -29,6 +29,7 @@ impl ExecHandler {
     pub(crate) async fn hold(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
         let Request { task, .. } = &request;
         let (tid, pid) = (task.tid, task.pid);
+        let exec = request.exec;
         let subject = request.subject.name.clone();
         let process = request.process.clone();
         let expected = request.action.clone();
@@ -73,6 +74,21 @@ impl ExecHandler {
                 return;
             }
         };
+        // After an exec that failed, the task may have called another one before it could be stopped.
+        match self.shared.verify.image_of(image) {
+            number if number == exec => {}
+            number if number > exec => {
+                // That one was allowed by itself: a second hold of the same task cannot seize it.
+                self.tracer.resume(seized.key).await;
+                inquiry.gone("the exec failed in the kernel, and the process called another one");
+                return;
+            }
+            _ => {
+                self.tracer.kill(seized.key).await;
+                inquiry.gone("the held image could not be told from another one, and was killed");
+                return;
+            }
+        }
         let facts = blocking({
             let expected = expected.clone();
             move || facts::held(&expected, &argv, image)

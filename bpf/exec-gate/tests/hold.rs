@@ -83,13 +83,14 @@ fn a_held_exec_does_not_stall_the_parent_that_vforked() {
 #[test]
 fn a_held_process_that_is_killed_ends_the_hold() {
     let world = World::new(|_| hold());
-    let actor = world.start(&args([&"exec", &programs().effect, &world.folder.path(), &"ran"]));
+    let actor = world.start(&args([&"run", &programs().effect, &world.folder.path(), &"ran"]));
     let mut held = world.take_hold();
     held.wait_held();
-    // SAFETY: a signal to our own child.
-    unsafe { libc::kill(actor.id(), libc::SIGKILL) };
+    let pid = held.question.process.as_ref().unwrap().pid as i32;
+    // SAFETY: a signal to a process of this test, which is held.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
     assert!(matches!(held.next(), Progress::Gone(_)));
-    assert_eq!(actor.wait().signal, Some(libc::SIGKILL));
+    assert_eq!(actor.wait().stdout, "signal 9\n");
     assert_eq!(world.count("ran"), 0);
 }
 
@@ -116,7 +117,7 @@ fn a_hold_of_an_exec_that_fails_in_the_kernel_ends() {
     std::fs::write(world.path("broken"), [b"\x7fELF".as_slice(), &[0; 100]].concat()).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(world.path("broken"), mode).unwrap();
-    let actor = world.start(&args([&"exec", &world.path("broken")]));
+    let actor = world.start(&args([&"exec-stay", &world.path("broken")]));
     let mut held = world.take_hold();
     match held.next() {
         Progress::Gone(why) => assert_eq!(why, "the exec failed in the kernel"),

@@ -257,6 +257,11 @@ int main(int argc, char **argv) {
         execv(rest[0], rest);
         printf("errno %d\n", errno);
         return 100;
+    } else if (strcmp(mode, "exec-stay") == 0) {
+        execv(rest[0], rest);
+        printf("errno %d\n", errno);
+        usleep(300000);
+        return 100;
     } else if (strcmp(mode, "exec-thread") == 0) {
         pthread_t thread;
         pthread_create(&thread, NULL, exec_in_thread, rest);
