@@ -26,6 +26,10 @@ export interface Diagnostic {
   readonly origin: Origin;
 }
 
+/** Most findings that are drawn; more would scroll the first ones away. */
+const MAX_FINDINGS = 50;
+/** Longest sentence that is drawn. */
+const MAX_SENTENCE = 600;
 /** Longest part of a source line that is drawn. */
 const MAX_DRAWN = 160;
 
@@ -35,6 +39,11 @@ function drawable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (c) =>
     c === "\t" ? " " : "\u00b7",
   );
+}
+
+function sentence(text: string): string {
+  const drawn = drawable(text);
+  return drawn.length > MAX_SENTENCE ? `${drawn.slice(0, MAX_SENTENCE)}...` : drawn;
 }
 
 /** One finding as text, without a newline at the end. */
@@ -50,17 +59,20 @@ export function renderDiagnostic(diagnostic: Diagnostic): string {
   const indent = Math.max(0, origin.column - 1 - start);
   const caret = "^".repeat(Math.max(1, Math.min(origin.length, MAX_DRAWN - indent)));
   const lines = [
-    `${drawable(origin.file)}:${origin.line}:${origin.column}: ${diagnostic.severity}: ${drawable(diagnostic.message)}`,
+    `${drawable(origin.file)}:${origin.line}:${origin.column}: ${diagnostic.severity}: ${sentence(diagnostic.message)}`,
     ` ${number} | ${source}`,
     ` ${gutter} | ${" ".repeat(indent)}${caret}`,
   ];
-  if (diagnostic.remedy !== "") lines.push(` ${gutter} = ${drawable(diagnostic.remedy)}`);
+  if (diagnostic.remedy !== "") lines.push(` ${gutter} = ${sentence(diagnostic.remedy)}`);
   return lines.join("\n");
 }
 
 /** All findings as text, in the order of the file, with an empty line between them. */
 export function renderDiagnostics(diagnostics: readonly Diagnostic[]): string {
-  return sortDiagnostics(diagnostics).map(renderDiagnostic).join("\n\n");
+  const texts = sortDiagnostics(diagnostics).slice(0, MAX_FINDINGS).map(renderDiagnostic);
+  const rest = diagnostics.length - texts.length;
+  if (rest > 0) texts.push(`and ${rest} more`);
+  return texts.join("\n\n");
 }
 
 /** Findings in the order in which a reader of the file meets them. */

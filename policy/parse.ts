@@ -109,7 +109,8 @@ export function parseYaml(text: string, file: string): Parsed {
     const parsed = parseAllDocuments(text, {
       version: "1.2",
       schema: "core",
-      uniqueKeys: true,
+      // Checked below: the library's own check takes quadratic time.
+      uniqueKeys: false,
       merge: false,
       strict: true,
       prettyErrors: false,
@@ -148,8 +149,9 @@ class Converter {
     for (const each of documents) {
       for (const problem of [...each.errors, ...each.warnings]) {
         const [start, end] = problem.pos;
-        const remedy = problem.code === "DUPLICATE_KEY" ? "Keep one of the two." : "";
-        this.#error("yaml", sentence(problem.message), remedy, start, end);
+        this.#error("yaml", sentence(problem.message), this.#syntaxRemedy(start), start, end);
+        // What follows a syntax error is mostly its echo.
+        return { root: undefined, diagnostics: this.#diagnostics };
       }
     }
     if (second !== undefined) {
@@ -169,6 +171,12 @@ class Converter {
 
   #error(code: string, message: string, remedy: string, start: number, end: number): void {
     this.#diagnostics.push(finding(code, message, remedy, this.positions.at(start, end)));
+  }
+
+  /** The one slip that YAML's own words do not explain. */
+  #syntaxRemedy(offset: number): string {
+    const reference = this.text.slice(Math.max(0, offset - 2), offset + 2).includes('${');
+    return reference ? 'Inside { } and [ ], quote a value that has ${...} in it.' : '';
   }
 
   #convert(node: unknown, depth: number): Node | undefined {
@@ -200,6 +208,7 @@ class Converter {
     }
     if (!isMap(node)) return undefined;
     const entries: Entry[] = [];
+    const lines = new Map<string, number>();
     for (const pair of node.items) {
       const key = isScalar(pair.key) ? pair.key : undefined;
       const [keyStart, keyEnd] = key?.range ?? [start, start + 1];
@@ -209,6 +218,13 @@ class Converter {
       }
       const keyOrigin = this.positions.at(keyStart, keyEnd);
       const name = typeof key.value === "string" ? key.value : String(key.source);
+      const first = lines.get(name);
+      if (first !== undefined) {
+        const message = `the key "${name}" is already there in line ${first}`;
+        this.#error("duplicate-key", message, "Keep one of the two.", keyStart, keyEnd);
+        continue;
+      }
+      lines.set(name, keyOrigin.line);
       const value = pair.value === null ? nothing(keyOrigin) : this.#convert(pair.value, depth + 1);
       if (value !== undefined) entries.push({ key: name, keyOrigin, value });
     }

@@ -242,11 +242,11 @@ function readResolver(context: Context, policy: Fields): Record<string, string> 
   const node = policy.get("resolver");
   const fields = node && Fields.of(context, node, "resolver", ["hosts"]);
   const hosts = fields?.get("hosts");
-  const result: Record<string, string> = {};
-  if (hosts === undefined) return result;
+  const result = new Map<string, string>();
+  if (hosts === undefined) return {};
   if (hosts.kind !== "map") {
     context.error(hosts.origin, "type", `hosts must be a mapping, not ${describe(hosts)}`);
-    return result;
+    return {};
   }
   for (const { key, keyOrigin, value } of hosts.entries) {
     const name = normalizeHost(key);
@@ -259,7 +259,7 @@ function readResolver(context: Context, policy: Fields): Record<string, string> 
     if (address === undefined) continue;
     if (parseAddress(address) === undefined)
       context.error(value.origin, "value", `"${address}" is not an IPv4 or IPv6 address`);
-    else result[name] = address;
+    else result.set(name, address);
   }
-  return result;
+  return Object.fromEntries(result);
 }

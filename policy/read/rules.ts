@@ -83,7 +83,7 @@ function readBase(
     message: message ?? "",
     because: because ?? "",
     hold: action === "hold" ? hold : undefined,
-    origin: fields.originOf("id"),
+    origin: idNode?.origin ?? fields.origin,
   };
 }
 

@@ -108,10 +108,10 @@ function readUser(context: Context, node: Node): SandboxModel["user"] | undefine
 }
 
 function readEnvironment(context: Context, node: Node): Record<string, string> {
-  const environment: Record<string, string> = {};
+  const environment = new Map<string, string>();
   if (node.kind !== "map") {
     context.error(node.origin, "type", `environment must be a mapping, not ${describe(node)}`);
-    return environment;
+    return {};
   }
   for (const { key, keyOrigin, value } of node.entries) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(key)) {
@@ -128,9 +128,9 @@ function readEnvironment(context: Context, node: Node): Record<string, string> {
       continue;
     }
     const text = v.text(context, value, `the value of ${key}`, { plain: true });
-    if (text !== undefined) environment[key] = text;
+    if (text !== undefined) environment.set(key, text);
   }
-  return environment;
+  return Object.fromEntries(environment);
 }
 
 function readMount(context: Context, node: Node): Mount | undefined {
