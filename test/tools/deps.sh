@@ -78,10 +78,11 @@ npm_packages() {
   # Install scripts of packages do not run: one would compile SQLite, which comes ready made, and to do so
   # fetch headers from a host that is no package registry. The one that matters is called by name: it installs
   # the Node binary for this processor, from the same registry.
-  local quiet=(--no-audit --no-fund --loglevel=error)
-  npm ci --ignore-scripts "${quiet[@]}" ||
+  # npm's own waits between attempts add up to minutes where there is no network at all.
+  local options=(--no-audit --no-fund --loglevel=error --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=8000)
+  npm ci --ignore-scripts "${options[@]}" ||
     fail "npm ci did not succeed" "see npm's message above; the npm registry must be reachable"
-  npm rebuild "${quiet[@]}" node ||
+  npm rebuild "${options[@]}" node ||
     fail "the binary of Node 24 could not be installed" "see npm's message above; the npm registry must be reachable"
   case $(node_modules/.bin/node --version) in
     v2[4-9].* | v[3-9][0-9].*) ;;
