@@ -235,18 +235,14 @@ impl Story<'_> {
             self.deny(destination, seen, seen.form(), denied).await;
             return;
         }
-        // Without it, small writes would wait for acknowledgements twice as long as on a direct connection.
-        let _ = (self.client.set_nodelay(true), upstream.set_nodelay(true));
+        splice::keep_alive(self.client);
+        splice::keep_alive(&upstream);
         self.report(destination, seen, &mut decided);
         match splice::both_ways(self.client, &upstream, &self.shared.large_pipes).await {
             Ok(carried) => {
                 tracing::debug!(sandbox = %self.shared.sandbox, ?carried, "connection ended");
             }
-            Err(_) => {
-                // One side was reset: so is the other.
-                live::abort(self.client);
-                live::abort(&upstream);
-            }
+            Err(_) => splice::end_both(self.client, &upstream).await,
         }
     }
 

@@ -10,9 +10,11 @@
 //! What it does not see: requests after the first on one HTTP connection, and what is inside TLS. A row that allows
 //! a name allows what the server of that name can be made to do.
 //!
-//! | nothing attached yet | network unreachable |
-//! | gate cut or loader gone | connection refused |
-//! | anything that cannot be attributed, read or resolved | denied |
+//! | when | what a process in the sandbox gets |
+//! |---|---|
+//! | nothing is attached yet | connection refused |
+//! | the gate is cut, or the loader is gone | connection refused |
+//! | a connection cannot be attributed, read or resolved | denied |
 
 mod address;
 mod bpf;

@@ -4,7 +4,7 @@
 //! no thread of the runtime can be left in a sandbox's namespace, whatever fails.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 /// What went wrong with a namespace, and where.
 #[derive(Debug, thiserror::Error)]
@@ -255,13 +256,13 @@ pub(crate) fn prove_nft(nft: &Path) -> io::Result<()> {
     })
 }
 
-/// Whether the file at `path` is a network namespace (a bind mount of one) and not just the empty file below it.
+/// Opens the namespace at `path`. The empty file below the mount is refused: entering it would fail later.
 pub(crate) fn open(path: &Path) -> Result<File, NetnsError> {
     let fail = |what| move |source| NetnsError { path: path.to_owned(), what, source };
-    let mut file = File::open(path).map_err(fail("it cannot be opened"))?;
-    // A namespace file cannot be read (EINVAL); the empty file can.
-    match file.read(&mut [0; 1]) {
-        Ok(_) => Err(fail("it is refused")(io::Error::other("no namespace is mounted there"))),
-        Err(_) => Ok(file),
+    let file = File::open(path).map_err(fail("it cannot be opened"))?;
+    let kind = fstatfs(&file).map_err(|error| fail("it cannot be examined")(error.into()))?.filesystem_type();
+    if kind != NSFS_MAGIC {
+        return Err(fail("it is refused")(io::Error::other("no namespace is mounted there")));
     }
+    Ok(file)
 }

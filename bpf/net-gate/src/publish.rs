@@ -65,10 +65,10 @@ async fn carry(shared: &Shared, client: Arc<TcpStream>, inside: &SocketMaker, po
         if !entry.connection.establish(upstream.clone(), None) {
             return;
         }
-        let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
+        splice::keep_alive(&client);
+        splice::keep_alive(&upstream);
         if splice::both_ways(&client, &upstream, &shared.large_pipes).await.is_err() {
-            live::abort(&client);
-            live::abort(&upstream);
+            splice::end_both(&client, &upstream).await;
         }
     };
     tokio::select! {

@@ -49,9 +49,9 @@ pub(crate) fn report(shared: &Shared, refusal: &Refusal) {
 }
 
 /// A connection that was reset because the sandbox has too many.
-pub(crate) fn report_full(shared: &Shared, limit: usize) {
+pub(crate) fn report_full(shared: &Shared) {
     let Some(held_back) = shared.throttle.pass(("".into(), "full".into())) else { return };
-    let why = format!("the sandbox has {limit} connections, which is the limit");
+    let why = format!("the sandbox has {} connections, which is the limit", shared.most_connections);
     shared.reporter.decision(
         "",
         None,

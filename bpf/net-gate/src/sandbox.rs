@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bpf::{BpfError, Programs, Refusals};
 use crate::netns::{self, NetnsError, SocketMaker};
 use crate::refusals;
-use crate::shared::{MOST_CONNECTIONS, Shared};
+use crate::shared::Shared;
 use crate::table::{Table, TableError};
 use crate::{connection, dns, live, pool, publish};
 
@@ -208,6 +208,12 @@ impl SandboxNet {
         self.shared.live.count()
     }
 
+    /// Connections that the sandbox may have at the gate at once: 4,096, or as many as a half of the descriptors that
+    /// this process may open (`RLIMIT_NOFILE`, the soft one) is enough for.
+    pub fn connection_limit(&self) -> usize {
+        self.shared.most_connections
+    }
+
     /// Cuts, detaches, and unmounts and removes the file of the namespace.
     pub fn remove(mut self) -> Result<(), NetError> {
         self.close();
@@ -273,7 +279,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         };
         let Ok(permit) = shared.room.clone().try_acquire_owned() else {
             live::abort(&client);
-            refusals::report_full(&shared, MOST_CONNECTIONS);
+            refusals::report_full(&shared);
             continue;
         };
         let shared = shared.clone();

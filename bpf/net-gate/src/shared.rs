@@ -17,7 +17,9 @@ use crate::splice;
 use crate::table::{Destination, Table};
 
 /// Connections that one sandbox may have at the gate at once, held ones included.
-pub(crate) const MOST_CONNECTIONS: usize = 4096;
+const MOST_CONNECTIONS: u64 = 4096;
+/// Descriptors that one connection takes at most: two sockets and two pipes.
+const DESCRIPTORS: u64 = 6;
 /// Answers kept for use again.
 const MOST_ANSWERS: usize = 4096;
 
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) large_pipes: Arc<Semaphore>,
     pub(crate) lookups: Semaphore,
     pub(crate) room: Arc<Semaphore>,
+    /// Places in `room` altogether.
+    pub(crate) most_connections: usize,
     /// Kinds of denial that a sandbox could produce without end, by subject and name or reason.
     pub(crate) throttle: Throttle<(Arc<str>, Arc<str>)>,
 }
@@ -53,6 +57,7 @@ impl Shared {
         table: Table,
         flows: Flows,
     ) -> Self {
+        let most_connections = most_connections();
         Self {
             sandbox: scope.sandbox.as_str().into(),
             scope,
@@ -65,7 +70,8 @@ impl Shared {
             answers: Answers::default(),
             large_pipes: splice::large_pipes(),
             lookups: Semaphore::new(dial::LOOKUPS),
-            room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            room: Arc::new(Semaphore::new(most_connections)),
+            most_connections,
             throttle: Throttle::new(),
         }
     }
@@ -88,10 +94,23 @@ impl Shared {
     }
 }
 
+/// [`MOST_CONNECTIONS`], or fewer where half of the descriptors that this process may open is not enough for them:
+/// a sandbox must not be able to take from the loader what it needs for the others.
+fn most_connections() -> usize {
+    let open = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_or(1024, |(soft, _)| soft);
+    usize::try_from((open / 2 / DESCRIPTORS).clamp(16, MOST_CONNECTIONS)).unwrap_or(16)
+}
+
+/// Subject, destination and port.
+type SubjectKey = (Arc<str>, Destination, u16);
+/// An answer, with the epoch it was made for.
+type ForEpoch = (u64, pb::Decision);
+
 /// Answers that may be used again, under the epoch they were made for.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    known: Mutex<HashMap<(Arc<str>, Destination, u16), (u64, pb::Decision)>>,
+    known: Mutex<HashMap<SubjectKey, ForEpoch>>,
 }
 
 impl Answers {

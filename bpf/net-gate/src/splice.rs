@@ -1,14 +1,18 @@
 //! Carrying bytes between two connections without bringing them into this process (splice(2)).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use crate::live;
 
 /// Size of a pipe as the kernel makes it.
 const SMALL_PIPE: usize = 64 * 1024;
@@ -16,6 +20,8 @@ const SMALL_PIPE: usize = 64 * 1024;
 const LARGE_PIPE: usize = 1024 * 1024;
 /// Bytes after which a direction gets a large pipe.
 const MUCH: u64 = 256 * 1024;
+/// Longest time for the client to take what it was sent before its server failed.
+const DELIVERY_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes carried, by direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +44,43 @@ pub(crate) async fn both_ways(
 ) -> io::Result<Carried> {
     let (out, back) = tokio::try_join!(one_way(client, upstream, large), one_way(upstream, client, large))?;
     Ok(Carried { out, back })
+}
+
+/// Ends a connection of which one side has failed. What the client was already sent is still delivered, as on a
+/// direct connection, but not for longer than [`DELIVERY_TIME`].
+pub(crate) async fn end_both(client: &TcpStream, upstream: &TcpStream) {
+    live::abort(upstream);
+    let deadline = Instant::now() + DELIVERY_TIME;
+    while Instant::now() < deadline && client.peer_addr().is_ok() && unsent(client) > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    live::abort(client);
+}
+
+/// Has both sides tell, within about two minutes, that they are gone. Else a client that died while its server was
+/// silent would keep a place for ever: the gate cannot tell it from one that has sent all and waits.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    // Not being able to costs a place in a bounded list, nothing more.
+    let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(stream, Duration::from_secs(75));
+    let _ = rustix::net::sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10));
+    let _ = rustix::net::sockopt::set_tcp_keepcnt(stream, 4);
+    // Small writes would otherwise wait for acknowledgements twice as often as on a direct connection.
+    let _ = stream.set_nodelay(true);
+}
+
+nix::ioctl_read_bad!(
+    /// SIOCOUTQ (tcp(7)): bytes that the other side has not acknowledged.
+    outgoing_queue,
+    libc::TIOCOUTQ,
+    libc::c_int
+);
+
+fn unsent(stream: &TcpStream) -> libc::c_int {
+    let mut bytes = 0;
+    // SAFETY: the descriptor is open for as long as `stream` is borrowed, and the kernel writes one int.
+    let asked = unsafe { outgoing_queue(stream.as_raw_fd(), &raw mut bytes) };
+    if asked.is_ok() { bytes } else { 0 }
 }
 
 async fn one_way(from: &TcpStream, to: &TcpStream, large: &Arc<Semaphore>) -> io::Result<u64> {
@@ -99,7 +142,7 @@ fn enlarge(pipe: &OwnedFd, large: &Arc<Semaphore>) -> (Option<OwnedSemaphorePerm
 }
 
 /// One splice that does not wait.
-fn move_bytes(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd, most: usize) -> io::Result<usize> {
+fn move_bytes(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
     loop {
         match splice(&from, None, &to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
             Err(rustix::io::Errno::INTR) => {}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::pb;
 use clawsec_core::pb::Verdict::{Allow, Ask, Deny};
-use common::net::finish;
+use common::net::{begun, finish};
 use common::play::decision;
 use common::servers::PUBLIC;
 use common::{action, range, row, table, until, world};
@@ -24,13 +24,6 @@ print(attempt(rest))";
 
 fn transfer(host: &str) -> String {
     TRANSFER.replace("HOST", host)
-}
-
-/// Waits until the script has printed its first line.
-fn begun(child: &mut std::process::Child) {
-    let mut line = [0; 9];
-    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
-    assert_eq!(&line, b"begun 100");
 }
 
 #[test]

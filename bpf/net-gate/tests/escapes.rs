@@ -138,7 +138,7 @@ for family, a in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):
         s = socket.socket(family); s.bind((a, port)); s.listen()
         u = socket.socket(family, socket.SOCK_DGRAM); u.bind((a, port))
         globals()['k%s%d' % (a, port)] = (s, u)
-print('up', flush=True); time.sleep(25)";
+print('begun 100', flush=True); time.sleep(25)";
         let mut server = world.spawn("gateway", server);
         let client = "
 def to(family, a, port, kind=socket.SOCK_STREAM):
@@ -152,17 +152,7 @@ I, S, D = socket.AF_INET, socket.AF_INET6, socket.SOCK_DGRAM
 for port in (3000, 18789):
     print(port, to(I, '127.0.0.1', port), to(I, '127.9.9.9', port) in ('EPERM', 'ECONNREFUSED'), to(S, '::1', port), to(S, '::ffff:127.0.0.1', port),
           to(I, '0.0.0.0', port), to(S, '::', port), to(S, '::ffff:0.0.0.0', port), to(I, '127.0.0.1', port, D), to(S, '::1', port, D), to(S, '::ffff:127.0.0.1', port, D))";
-        let up = |world: &common::World| {
-            world.run("gateway", "print(attempt(lambda: connect('127.0.0.1', 18789)) and 1)")
-        };
-        until("the server listens", || {
-            (up(world) == "1").then(|| ()).filter(|()| {
-                world.run(
-                    "gateway",
-                    "s = attempt(lambda: connect('127.0.0.1', 18789)); print(isinstance(s, str))",
-                ) == "False"
-            })
-        });
+        common::net::begun(&mut server);
         let tool = world.run("tool", client);
         let all = |port: u16, word: &str| format!("{port} {word} True {}", [word; 8].join(" "));
         assert_eq!(tool, format!("{}\n{}", all(3000, "ok"), all(18789, "EPERM")));

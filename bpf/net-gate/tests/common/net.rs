@@ -1,7 +1,7 @@
 //! Namespaces and cgroups of the tests.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,6 +16,7 @@ use super::{World, servers};
 
 /// The namespace with the servers. Its threads, and with them the namespace, end when it is dropped.
 pub struct Network {
+    pub netns: File,
     stop: mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -30,7 +31,7 @@ impl Network {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            tell.send(gettid()).unwrap();
+            tell.send((gettid(), File::open("/proc/thread-self/ns/net").unwrap())).unwrap();
             plugged.recv().unwrap();
             ip("link set lo up");
             ip("addr add 10.99.0.2/24 dev cable");
@@ -41,7 +42,7 @@ impl Network {
             let _ = stopped.recv();
             drop(servers);
         });
-        let peer = told.recv().unwrap();
+        let (peer, netns) = told.recv().unwrap();
         ip("link set lo up");
         ip(&format!("link add plug type veth peer name cable netns {peer}"));
         ip("addr add 10.99.0.1/24 dev plug");
@@ -49,7 +50,7 @@ impl Network {
         ip("route add default via 10.99.0.2");
         plug.send(()).unwrap();
         is_ready.recv().unwrap();
-        Self { stop, thread: Some(thread) }
+        Self { netns, stop, thread: Some(thread) }
     }
 }
 
@@ -113,6 +114,18 @@ impl World {
         command
     }
 
+    /// A command that will run where the servers are.
+    pub fn beyond(&self, program: &str) -> Command {
+        let netns = self.network.as_ref().unwrap().netns.try_clone().unwrap();
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        // SAFETY: between fork and exec only one system call is made, on a descriptor opened before.
+        unsafe {
+            command.pre_exec(move || Ok(setns(&netns, CloneFlags::CLONE_NEWNET)?));
+        }
+        command
+    }
+
     /// Starts a Python script as this subject. `helpers.py` is in front of it.
     pub fn spawn(&self, subject: &str, script: &str) -> Child {
         let script = format!("{}\n{script}", include_str!("helpers.py"));
@@ -128,6 +141,13 @@ impl World {
     pub fn curl(&self, subject: &str, arguments: &[&str]) -> Output {
         self.command(subject, "curl").args(["-sS", "--max-time", "20"]).args(arguments).output().unwrap()
     }
+}
+
+/// Waits until the script has printed its first line.
+pub fn begun(child: &mut Child) {
+    let mut line = [0; 9];
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"begun 100");
 }
 
 /// What a script printed. Panics when it failed, and after 30 s.
