@@ -37,6 +37,7 @@ struct Inner {
     files: FileGate,
     tables: Arc<Tables>,
     broker: Broker,
+    pins: PathBuf,
     netns_dir: PathBuf,
     nft: Option<PathBuf>,
     held: Mutex<HashMap<String, Held>>,
@@ -120,6 +121,7 @@ impl Gates {
             files: FileGate::new(asker, events, describe),
             tables,
             broker,
+            pins,
             netns_dir: runtime_dir.join("netns"),
             nft: clawsec_net_gate::find_nft(),
             held: Mutex::default(),
@@ -167,8 +169,12 @@ impl Gates {
 
     /// Ends the verification of execs with this process. Only when no sandbox is left.
     pub fn unload(&self) {
-        if let Err(error) = self.inner.exec.unpin() {
-            tracing::error!(%error, "the pins stay");
+        let unpinned = self.inner.exec.unpin().map_err(|error| error.to_string());
+        let removed = unpinned.and_then(|()| {
+            std::fs::remove_dir(&self.inner.pins).map_err(|error| format!("{:?}: {error}", self.inner.pins))
+        });
+        if let Err(why) = removed {
+            tracing::error!("the pins of the exec verification stay: {why}");
         }
     }
 }

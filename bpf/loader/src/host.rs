@@ -19,6 +19,9 @@ use crate::streams::Answers;
 use crate::tables::Tables;
 use crate::validate;
 
+/// How often the counter of failed kills is looked at. It has never been seen to move.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
 /// What a host is opened with.
 #[derive(Debug)]
 pub struct Setup {
@@ -80,7 +83,23 @@ impl Host {
         }
         let host = Self { sandboxes, gates, spool, instance, capabilities: RwLock::default() };
         host.probe().await;
-        Ok(Arc::new(host))
+        let host = Arc::new(host);
+        tokio::spawn(Arc::clone(&host).watch_verification());
+        Ok(host)
+    }
+
+    /// An image that nobody approved and that the kernel could not kill runs free: then nothing may run.
+    async fn watch_verification(self: Arc<Self>) {
+        let mut seen = self.gates.unkilled();
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            let unkilled = self.gates.unkilled();
+            if unkilled > seen {
+                tracing::error!(unkilled, "an image without approval could not be killed: all sandboxes are");
+                self.kill_all("an image without approval could not be killed").await;
+                seen = unkilled;
+            }
+        }
     }
 
     /// What this host could enforce when it was tried last.
@@ -273,6 +292,8 @@ impl Host {
     pub async fn shut_down(&self) -> u32 {
         let reports = self.sandboxes.kill_all("the loader was stopped").await;
         let survivors = reports.iter().map(|report| report.survivors).sum();
+        // An end is told before its cgroups' empty parents are removed; the process must not be faster.
+        self.sandboxes.cgroups().remove_parents();
         if survivors == 0 {
             self.gates.unload();
         } else {

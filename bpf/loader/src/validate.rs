@@ -289,7 +289,8 @@ mod tests {
     #[test]
     fn a_good_request_passes_and_each_flaw_is_named() {
         assert_eq!(create(&good()), Ok(()));
-        let flawed: [(&str, fn(&mut pb::CreateSandboxRequest)); 14] = [
+        type Flaw = fn(&mut pb::CreateSandboxRequest);
+        let flawed: [(&str, Flaw); 14] = [
             ("OCI configuration", |r| r.oci_config = b"[]".into()),
             ("seccomp profile", |r| r.seccomp = b"nonsense".into()),
             ("main command is empty", |r| r.args.clear()),

@@ -371,3 +371,71 @@ async fn a_killed_loader_takes_its_sandboxes_with_it_and_the_next_one_cleans_up(
     drop(loader);
     assert_no_pins(dir.path());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_of_a_guarded_file_is_asked_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["yes", "no"] {
+        std::fs::write(place.path().join(name), format!("content of {name}\n")).unwrap();
+    }
+    let loader = Loader::start();
+    let mut client = loader.client().await;
+    let _supervisor = Supervisor::attach(&mut client, |question| {
+        let denied =
+            matches!(&question.action, Some(pb::question::Action::File(file)) if file.path == "/guarded/no");
+        Some(answer(if denied { pb::Verdict::Deny } else { pb::Verdict::Allow }))
+    })
+    .await;
+    let mut request =
+        request("guard", &["/usr/bin/sh", "-c", "cat /guarded/yes; cat /guarded/no; echo code $?"]);
+    let mut oci: serde_json::Value = serde_json::from_slice(&request.oci_config).unwrap();
+    oci["mounts"].as_array_mut().unwrap().push(serde_json::json!({
+        "destination": "/guarded", "type": "bind", "source": place.path(), "options": ["rbind", "ro", "nosuid", "nodev"],
+    }));
+    request.oci_config = oci.to_string().into_bytes();
+    request.rootfs.push(pb::RootfsEntry {
+        path: "/guarded".into(),
+        kind: Some(pb::rootfs_entry::Kind::Directory(pb::rootfs_entry::Directory {})),
+    });
+    request.tables.as_mut().unwrap().file_guards =
+        vec![pb::FileGuard { path: "/guarded".into(), open: true, names: false }];
+    let ran = run(&mut client, request).await;
+    assert_eq!(ran.stdout, "content of yes\ncode 1\n", "{}", ran.stderr);
+    assert_nothing_left(loader.dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_port_reaches_the_sandbox_and_the_way_out_is_closed() {
+    use std::io::Read;
+    let loader = Loader::start();
+    let mut client = loader.client().await;
+    let _supervisor = Supervisor::allowing(&mut client).await;
+    let script = "import socket\n\
+        o=socket.create_connection(('192.0.2.1', 80), 5)\n\
+        o.sendall(b'GET / HTTP/1.1\\r\\nHost: 192.0.2.1\\r\\n\\r\\n'); print('out:', o.recv(999))\n\
+        s=socket.create_server(('127.0.0.1', 8080)); print('ready', flush=True)\n\
+        c,_=s.accept(); c.sendall(b'hello from inside'); c.close()";
+    let mut request = request("web", &["/usr/bin/python3", "-c", script]);
+    request.publish =
+        vec![pb::PublishedPort { host_ip: "127.0.0.1".into(), host_port: 0, sandbox_port: 8080 }];
+    let created = client.create_sandbox(request).await.unwrap().into_inner().sandbox.unwrap();
+    let port = u16::try_from(created.publish[0].host_port).unwrap();
+    assert_ne!(port, 0);
+    let attached = attach(&mut client, "web").await;
+    start(&mut client, "web").await;
+    attached.says("ready").await;
+    let said = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    });
+    assert_eq!(said.await.unwrap(), "hello from inside");
+    let ran = attached.end().await;
+    assert!(ran.stdout.starts_with("out: b'HTTP/1.1 403"), "{ran:?}");
+    assert!(ran.stdout.contains("network/default"), "{ran:?}");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is published no more");
+    assert_nothing_left(loader.dir());
+}
