@@ -174,6 +174,17 @@ impl Sandbox {
         *self.facts.policy.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, policy_hash.to_owned());
     }
 
+    /// Changes the phase if it is the expected one; says whether it was. An ended sandbox stays ended.
+    fn advance(&self, expected: impl Fn(&Phase) -> bool, next: Phase) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let advances = expected(phase);
+            if advances {
+                *phase = next.clone();
+            }
+            advances
+        })
+    }
+
     fn is_live(&self) -> bool {
         !matches!(*self.phase.borrow(), Phase::Ended { .. })
     }
@@ -291,8 +302,8 @@ impl Sandboxes {
                 }
                 Err(error) => {
                     inner.remove_all(&name).await;
+                    inner.remove_parents(&name);
                     inner.lock().remove(&name);
-                    inner.remove_parents();
                     Err(error)
                 }
             }
@@ -308,8 +319,9 @@ impl Sandboxes {
         let sandbox = self.get(name)?;
         let inner = self.inner.clone();
         detached(async move {
+            let begins = sandbox.advance(|phase| matches!(phase, Phase::Created), Phase::Starting);
             let taken = sandbox.unstarted.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let Some((shim, spec)) = taken else {
+            let Some((shim, spec)) = taken.filter(|_| begins) else {
                 let why = format!("the sandbox {} is not in the state created", sandbox.name());
                 return Err(Error::Precondition(why));
             };
@@ -483,7 +495,6 @@ impl Inner {
     }
 
     async fn start(self: &Arc<Self>, sandbox: &Arc<Sandbox>, mut shim: Shim, spec: Spec) -> Result<()> {
-        sandbox.phase.send_replace(Phase::Starting);
         let (scope, pid) = (&sandbox.scope, sandbox.init.pid);
         self.hooks.approve_shim(scope, pid, &self.shim_file, &[wire::INIT_PATH]).await?;
         self.sweeper.runc.start(sandbox.name(), &self.sweeper.layout.bundle(sandbox.name())).await?;
@@ -497,13 +508,7 @@ impl Inner {
         let (from, to) = shim.go().await?;
         *to_shim = Some(to);
         *sandbox.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::spawn(listen(from)));
-        sandbox.phase.send_if_modified(|phase| {
-            let starting = matches!(phase, Phase::Starting);
-            if starting {
-                *phase = Phase::Running { started_us: now_us() };
-            }
-            starting
-        });
+        sandbox.advance(|phase| matches!(phase, Phase::Starting), Phase::Running { started_us: now_us() });
         Ok(())
     }
 
@@ -574,8 +579,8 @@ impl Inner {
             None => None,
         };
         let (started_us, exit, how) = sandbox.conclude(told, pb::ExitStatus { code, signal });
+        self.remove_parents(name);
         sandbox.phase.send_replace(Phase::Ended { started_us, ended_us: now_us(), exit, how });
-        self.remove_parents();
     }
 
     async fn remove_all(&self, name: &str) {
@@ -587,10 +592,11 @@ impl Inner {
         }
     }
 
-    /// Only with nothing live or being made, which would have its cgroups below.
-    fn remove_parents(&self) {
+    /// Only with nothing live or being made but `ending`, which would have its cgroups below.
+    fn remove_parents(&self, ending: &str) {
         let table = self.lock();
-        if table.values().all(|slot| slot.made().is_some_and(|sandbox| !sandbox.is_live())) {
+        let over = |slot: &Slot| slot.made().is_some_and(|sandbox| !sandbox.is_live());
+        if table.iter().all(|(name, slot)| name == ending || over(slot)) {
             self.sweeper.remove_parents();
         }
     }
