@@ -61,7 +61,7 @@ pub fn act() -> &'static Path {
 pub struct TestHooks {
     pub calls: Mutex<Vec<String>>,
     pub notified: Arc<AtomicU32>,
-    layout: OnceLock<PathBuf>,
+    pub layout: OnceLock<PathBuf>,
     pub fail_prepare: bool,
 }
 
