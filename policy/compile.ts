@@ -76,7 +76,8 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
   const abi = landlockAbi(capabilities, sandbox, report);
 
   const view = lowerMounts(policy, inputs.host, inputs.protectedPaths ?? [], report);
-  checkFolders(policy, view, report);
+  // With a mount missing, what lies on it is missing too: one message is enough.
+  if (!report.failed) checkFolders(policy, view, report);
   explainExec(policy, capabilities, report);
   const files = lowerFiles(policy, view, capabilities, report);
   const network = lowerNetwork(policy, capabilities, report);
@@ -173,11 +174,15 @@ function explainExec(policy: Policy, capabilities: Capabilities, report: Report)
       rule.script.length === 0 ? "" : "script",
       rule.cwd.length === 0 ? "" : "working directory",
     ].filter((fact) => fact !== "");
-    const why =
-      facts.length === 0
-        ? "decided once for a file where no rule above it asks for more, then from the cache; BPF checks what runs"
-        : `looks at the ${facts.join(", ")}: decided once for the same file, arguments, script and folder; BPF checks what runs`;
-    report.explain(rule.id, rule.action, layer, why, rule.origin);
+    const looks =
+      facts.length === 0 ? "looks at the file only" : `looks at the file and its ${facts.join(", ")}`;
+    report.explain(
+      rule.id,
+      rule.action,
+      layer,
+      `${looks}; BPF checks that what runs is what was approved`,
+      rule.origin,
+    );
   }
   if (policy.defaults.exec === "hold")
     capabilities.need(report, ["ptrace.hold"], "exec/default", policy.sandbox.origin);

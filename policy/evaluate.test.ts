@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { CacheScope, ExecutableKind, FileOperation, NetworkProtocol, Verdict } from "../proto/gen/clawsec/v1/loader.js";
+import {
+  CacheScope,
+  ExecutableKind,
+  FileOperation,
+  NetworkProtocol,
+  Verdict,
+} from "../proto/gen/clawsec/v1/loader.js";
 import { type Action, evaluate } from "./evaluate.js";
 import type { Policy } from "./model.js";
 import { connect, exec, file, policy } from "./testing/policy.js";
@@ -66,7 +72,9 @@ describe("exec", () => {
     const held = evaluate(p, git("git", "push"));
     expect(held.hold).toEqual({ timeoutMs: 300_000, onTimeout: "deny" });
     expect(held.because).toBe("it cannot be taken back");
-    expect(held.message).toBe("exec of /usr/bin/git waits for an answer (rule exec/push): it cannot be taken back");
+    expect(held.message).toBe(
+      "exec of /usr/bin/git waits for an answer (rule exec/push): it cannot be taken back",
+    );
     expect(held.origin?.line).toBeGreaterThan(1);
     const own = policy(
       "approvals: { timeout: 1m }\nexec:\n  - { id: a, executable: /a, action: hold, hold: { timeout: 2s } }\n  - { id: b, executable: /b, action: hold }",
@@ -119,7 +127,10 @@ exec:
   };
 
   test.each([
-    ["ALLOW broker", exec({ executable: "/opt/node", argv: ["node", "--flag", "/app/worker.js"] }, "gateway")],
+    [
+      "ALLOW broker",
+      exec({ executable: "/opt/node", argv: ["node", "--flag", "/app/worker.js"] }, "gateway"),
+    ],
     ["ALLOW ", exec({ executable: "/opt/node", argv: ["node", "/app/other.js"] }, "gateway")],
     ["ALLOW tool", exec({ executable: "/.clawsec/bash" }, "gateway")],
     ["ALLOW tool", exec({ executable: "/.clawsec/bash" }, "broker")],
@@ -173,9 +184,12 @@ describe("file", () => {
   });
 
   test("answers by pattern are not kept, since names change", () => {
-    const scope = (q: Policy) => CacheScope[evaluate(q, file(FileOperation.OPEN, "/home/agent/a")).cacheScope];
+    const scope = (q: Policy) =>
+      CacheScope[evaluate(q, file(FileOperation.OPEN, "/home/agent/a")).cacheScope];
     expect(scope(p)).toBe("FILE");
-    expect(scope(policy("file:\n  - { id: env, path: /home/agent/**/.env, operations: open, action: deny }"))).toBe("NONE");
+    expect(
+      scope(policy("file:\n  - { id: env, path: /home/agent/**/.env, operations: open, action: deny }")),
+    ).toBe("NONE");
   });
 });
 
@@ -233,7 +247,11 @@ network:
 });
 
 test("an action without facts is denied", () => {
-  expect(said(policy("defaults: { exec: allow, network: allow }"), { subject: "main", process: undefined, action: undefined })).toBe(
-    "DENY default",
-  );
+  expect(
+    said(policy("defaults: { exec: allow, network: allow }"), {
+      subject: "main",
+      process: undefined,
+      action: undefined,
+    }),
+  ).toBe("DENY default");
 });

@@ -1,3 +1,5 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: ${name} is the policy language's own way to name a variable.
+
 // YAML text to a syntax tree with positions. Bounded, and a smaller language than YAML: no anchors and aliases
 // (so nothing can expand), no tags, no merge keys, no second document, no duplicate or non-text keys.
 
@@ -175,8 +177,8 @@ class Converter {
 
   /** The one slip that YAML's own words do not explain. */
   #syntaxRemedy(offset: number): string {
-    const reference = this.text.slice(Math.max(0, offset - 2), offset + 2).includes('${');
-    return reference ? 'Inside { } and [ ], quote a value that has ${...} in it.' : '';
+    const reference = this.text.slice(Math.max(0, offset - 2), offset + 2).includes("${");
+    return reference ? "Inside { } and [ ], quote a value that has ${...} in it." : "";
   }
 
   #convert(node: unknown, depth: number): Node | undefined {

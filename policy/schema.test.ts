@@ -1,3 +1,5 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: ${name} is the policy language's own way to name a variable.
+
 import { describe, expect, test } from "vitest";
 import { renderDiagnostics } from "./diagnostics.js";
 import { parsePolicy } from "./schema.js";
@@ -18,7 +20,9 @@ sandbox: { mounts: [{ source: /usr }] }
 
 describe("what is wrong is said where it is wrong", () => {
   test("an unknown key, with the one that was meant", () => {
-    expect(said(`${HEAD}exec:\n  - id: a\n    executable: /usr/**\n    action: allow\n    becuase: x\n`)).toBe(
+    expect(
+      said(`${HEAD}exec:\n  - id: a\n    executable: /usr/**\n    action: allow\n    becuase: x\n`),
+    ).toBe(
       `p.yaml:9:5: error: unknown key "becuase" in a rule of exec
  9 |     becuase: x
    |     ^^^^^^^
@@ -113,7 +117,9 @@ p.yaml:9:29: error: the mode of a mount cannot be "rx"
   });
 
   test("text from the file cannot draw on the reader's terminal", () => {
-    const drawn = said(`${HEAD}exec:\n  - { id: a, executable: /a, action: deny, "\u202ebec\u200bause": x }\n`);
+    const drawn = said(
+      `${HEAD}exec:\n  - { id: a, executable: /a, action: deny, "\u202ebec\u200bause": x }\n`,
+    );
     expect(drawn).not.toMatch(/[\u202e\u200b]/);
     expect(drawn).toContain("\u00b7bec\u00b7ause");
     expect(said(`${HEAD}x: "\\e[2J"\n`)).not.toContain("\u001b");
@@ -138,16 +144,32 @@ describe("YAML that is more than a policy needs is refused", () => {
     ["merge keys", `${HEAD}defaults: { <<: { exec: allow } }\n`, 'unknown key "<<" in defaults'],
     ["a second document", `${HEAD}---\nb: 1\n`, "a policy file holds one document"],
     ["tags", `${HEAD}exec: !js/function []\n`, "unresolved tag: !js/function"],
-    ["binary values", `${HEAD}exec: !!binary aGVsbG8=\n`, "this kind of value is not part of the policy language"],
+    [
+      "binary values",
+      `${HEAD}exec: !!binary aGVsbG8=\n`,
+      "this kind of value is not part of the policy language",
+    ],
     ["keys that are no text", `${HEAD}? [a]\n: b\n`, "a key must be plain text"],
-    ["control characters", `${HEAD}exec:\n  - { id: a, executable: "/a\\u0007", action: deny }\n`, "control characters"],
+    [
+      "control characters",
+      `${HEAD}exec:\n  - { id: a, executable: "/a\\u0007", action: deny }\n`,
+      "control characters",
+    ],
     ["nothing", "", "the policy is empty"],
     ["only text", "hello", "a policy must be a mapping, not text"],
     ["brackets that never close", `${HEAD}exec: ${"[".repeat(100_000)}`, "nested too deeply"],
     ["deep brackets", `${HEAD}exec: ${"[".repeat(60)}${"]".repeat(60)}`, "nested too deeply"],
     ["deep dashes", `${HEAD}exec: \n  ${"- ".repeat(50_000)}`, "nested too deeply"],
-    ["deep indentation", Array.from({ length: 1200 }, (_, i) => `${" ".repeat(i)}a:`).join("\n"), "nested too deeply"],
-    ["a file of megabytes", `${HEAD}# ${"x".repeat(1024 * 1024)}`, "the policy is larger than 1048576 characters"],
+    [
+      "deep indentation",
+      Array.from({ length: 1200 }, (_, i) => `${" ".repeat(i)}a:`).join("\n"),
+      "nested too deeply",
+    ],
+    [
+      "a file of megabytes",
+      `${HEAD}# ${"x".repeat(1024 * 1024)}`,
+      "the policy is larger than 1048576 characters",
+    ],
   ])("%s", (_, text, message) => {
     const started = performance.now();
     expect(said(text)).toContain(message);
@@ -163,7 +185,9 @@ describe("variables", () => {
   test("are filled in, use those above them, and can be given from outside", () => {
     const result = parsePolicy(text, "p.yaml", { variables: { need: "/opt" } });
     expect(result.policy?.exec[0]?.executable).toEqual(["/opt/**"]);
-    const other = parsePolicy(text.replace("${need}", "${sub}"), "p.yaml", { variables: { root: "/r", need: "/n" } });
+    const other = parsePolicy(text.replace("${need}", "${sub}"), "p.yaml", {
+      variables: { root: "/r", need: "/n" },
+    });
     expect(other.policy?.exec[0]?.executable).toEqual(["/r/x/**"]);
   });
 
@@ -264,7 +288,9 @@ describe("rules", () => {
   });
 
   test("a denial by argv[0] alone is warned about, since the caller chooses it", () => {
-    const text = policyText("exec:\n  - { id: a, executable: /usr/bin/git, argv: [git, push], action: deny }");
+    const text = policyText(
+      "exec:\n  - { id: a, executable: /usr/bin/git, argv: [git, push], action: deny }",
+    );
     expect(said(text)).toContain("warning: the rule looks at argv[0], which the caller chooses freely");
     expect(said(text.replace("[git,", '["*",'))).toBe("");
   });
@@ -287,7 +313,9 @@ describe("the hash of a policy", () => {
 
   test("does not depend on comments, layout, order of keys or variables", () => {
     expect(hash(`# why\nexec:\n  - action: allow\n    executable: /a\n    id: a`)).toBe(hash(base));
-    expect(hash(`variables: { v: /a }\nexec:\n  - { id: a, executable: "\${v}", action: allow }`)).toBe(hash(base));
+    expect(hash(`variables: { v: /a }\nexec:\n  - { id: a, executable: "\${v}", action: allow }`)).toBe(
+      hash(base),
+    );
     expect(hash(base)).toMatch(/^[0-9a-f]{64}$/);
   });
 

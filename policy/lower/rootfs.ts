@@ -30,7 +30,9 @@ export function lowerRootfs(policy: Policy, view: View, hostname: string): Rootf
     // Inside another mount the place is that mount's, not ours.
     if (view.mounts.some((outer) => outer.target !== mount.target && isWithin(mount.target, outer.target)))
       continue;
-    const resolved = mount.kind === "tmpfs" ? undefined : view.host.resolve(mount.source);
+    // runc gives a tmpfs the mode of the folder it finds, and makes a missing one with the mode we ask for.
+    if (mount.kind === "tmpfs") continue;
+    const resolved = view.host.resolve(mount.source);
     const isFile = resolved !== undefined && view.host.kind(resolved) === "file";
     add(isFile ? file(mount.target, "") : directory(mount.target));
   }
