@@ -24,6 +24,7 @@ mod bundle;
 mod cgroup;
 mod convert;
 mod create;
+mod engine;
 mod error;
 mod io;
 mod layout;
@@ -31,6 +32,7 @@ mod lifecycle;
 mod probe;
 mod rootfs;
 mod runc;
+mod sandbox;
 mod seccomp;
 mod secrets;
 mod shim;
@@ -48,8 +50,9 @@ use clawsec_proto as pb;
 pub use error::{Error, Result};
 pub use io::{Attachment, Io, Output, TAIL};
 pub use layout::{Layout, check_sandbox_name};
-pub use lifecycle::{Sandbox, Sandboxes};
+pub use lifecycle::Sandboxes;
 pub use probe::probe;
+pub use sandbox::Sandbox;
 pub use seccomp::{Filter, compile as compile_seccomp};
 
 /// What a loader is started with.

@@ -136,8 +136,7 @@ fn last_error(log: &Path) -> String {
         .unwrap_or_default()
         .lines()
         .filter_map(|line| serde_json::from_str::<LogLine>(line).ok())
-        .filter(|line| line.level == "error")
-        .last()
+        .rfind(|line| line.level == "error")
         .map_or_else(|| "it failed without a word".to_owned(), |line| line.msg)
 }
 

@@ -159,10 +159,10 @@ impl Seen {
 
 /// `None`: no such call on this architecture.
 fn number(name: &str) -> Result<Option<i32>> {
-    if name.bytes().all(|c| c.is_ascii_digit()) {
-        if let Ok(number @ 0..=0xffff) = name.parse() {
-            return Ok(Some(number));
-        }
+    if name.bytes().all(|c| c.is_ascii_digit())
+        && let Ok(number @ 0..=0xffff) = name.parse()
+    {
+        return Ok(Some(number));
     }
     if let Some(&(_, number)) = NEWER.iter().find(|(newer, _)| *newer == name) {
         return Ok(Some(number));

@@ -123,15 +123,23 @@ pub fn install_filter_on_this_thread(packed: &[u64]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A child that only waits for a signal. For proving a kill; the caller reaps it.
+/// A child that only waits for a signal, and dies with us. For proving a kill; the caller reaps it.
 pub fn fork_sleeper() -> io::Result<i32> {
     // SAFETY: the child only makes async-signal-safe calls and never returns.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => loop {
-            // SAFETY: takes no pointers.
-            unsafe { libc::pause() };
-        },
+        0 => {
+            // It must not keep open what says that we live: the shims' sockets.
+            // SAFETY: nothing of what owned the descriptors runs in this process.
+            unsafe {
+                libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32);
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            }
+            loop {
+                // SAFETY: takes no pointers.
+                unsafe { libc::pause() };
+            }
+        }
         pid => Ok(pid),
     }
 }
