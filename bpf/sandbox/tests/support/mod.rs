@@ -43,17 +43,18 @@ pub fn shim() -> &'static Path {
 
 /// The C program `act`, static.
 pub fn act() -> &'static Path {
-    static ACT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    &ACT.get_or_init(|| {
-        let place = tempfile::tempdir().unwrap();
-        let program = place.path().join("act");
+    static ACT: OnceLock<PathBuf> = OnceLock::new();
+    ACT.get_or_init(|| {
+        // In the target folder, because a static is never dropped and would leave a temporary folder behind.
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("act");
+        let fresh = program.with_extension(std::process::id().to_string());
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/act.c");
         let status =
-            Command::new("cc").args(["-static", "-O1", "-o"]).arg(&program).arg(source).status().unwrap();
+            Command::new("cc").args(["-static", "-O1", "-o"]).arg(&fresh).arg(source).status().unwrap();
         assert!(status.success(), "act.c was not compiled");
-        (place, program)
+        fs::rename(fresh, &program).unwrap();
+        program
     })
-    .1
 }
 
 /// What happened, in order.
