@@ -7,6 +7,7 @@ import { policy } from "../testing/policy.js";
 
 const HOME = [
   "/srv/data/",
+  "/root/project/",
   "/srv/home/.ssh/id",
   "/srv/home/notes",
   "/srv/home/state/config.json",
@@ -223,6 +224,7 @@ describe("mounts", () => {
     ["{ source: /var, target: /host }", "protected-source"],
     ["{ source: /etc/ssl, mode: rw }", "system-source"],
     ["{ source: /usr, target: /opt/usr, mode: rw }", "system-source"],
+    ["{ source: /root, target: /work, mode: rw }", "system-source"],
     ["{ source: /srv/data, target: /usr/none }", "mount-point"],
     ["{ source: /srv/home/notes, target: /usr/lib }", "mount-point"],
   ])("%s is refused", (mount, code) => {
@@ -237,6 +239,7 @@ describe("mounts", () => {
     "{ source: /srv/data, target: /usr/lib }",
     "{ source: /srv/home/link, target: /data }",
     "{ source: /srv/data, mode: rw }",
+    "{ source: /root/project, mode: rw }",
     "{ type: tmpfs, target: /cache }",
   ])("%s is taken", (mount) => {
     expect(findings(mounted(mount))).toEqual([]);

@@ -25,19 +25,9 @@ export const PROTECTED_PATHS: readonly string[] = [
 ];
 
 /** Folders of the system: root's programs, and what root's programs believe. Never writable. */
-const SYSTEM = [
-  "/usr",
-  "/bin",
-  "/sbin",
-  "/lib",
-  "/lib32",
-  "/lib64",
-  "/libx32",
-  "/etc",
-  "/boot",
-  "/sys",
-  "/root",
-];
+const SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/boot", "/sys"];
+/** Folders that hold people's keys beside their work: never writable as a whole. */
+const HOMES = ["/home", "/root"];
 
 /** Targets that clawsec fills itself. */
 const RESERVED = ["/", "/proc", "/dev", "/sys", "/etc", SHIM_FOLDER];
@@ -194,7 +184,7 @@ function checkSource(
       );
     }
   }
-  if (mount.mode === "rw" && SYSTEM.some((tree) => isWithin(resolved, tree))) {
+  if (mount.mode === "rw" && (HOMES.includes(resolved) || SYSTEM.some((tree) => isWithin(resolved, tree)))) {
     return fail(
       "system-source",
       `the mount source ${mount.source} belongs to the system and cannot be writable`,
