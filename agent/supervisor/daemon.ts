@@ -142,14 +142,16 @@ function sandboxEvent(parts: Parts, event: Event): void {
   const info = parts.sandboxes.get(event.sandbox)?.info;
   // A late event of an earlier sandbox of the same name must not end the present one.
   if (info === undefined || event.timeUs < info.createdUs) return;
-  const ended = state === SandboxState.EXITED || state === SandboxState.KILLED;
-  parts.sandboxes.seen({
-    ...info,
-    state,
-    exit: exit ?? info.exit,
-    endedUs: ended ? event.timeUs : info.endedUs,
-  });
-  if (ended) parts.holds.sandboxGone(event.sandbox, "the sandbox has ended");
+  const now = { ...info, state, exit: exit ?? info.exit };
+  switch (state) {
+    case SandboxState.EXITED:
+    case SandboxState.KILLED:
+      parts.sandboxes.ended({ ...now, endedUs: event.timeUs });
+      parts.holds.sandboxGone(event.sandbox, "the sandbox has ended");
+      break;
+    default:
+      parts.sandboxes.seen(now);
+  }
 }
 
 function note({ audit, log }: Parts, sandbox: string, summary: string): void {
@@ -163,12 +165,23 @@ function note({ audit, log }: Parts, sandbox: string, summary: string): void {
   }
 }
 
+/** How long the last events of sandboxes that have ended may take until they are in the audit. */
+const DRAIN_MS = 3000;
+
 async function stop(parts: Parts, close: () => void, spawned: boolean): Promise<void> {
   let idle = false;
   try {
     const loader = parts.link.client();
     const { sandboxes } = await call(loader, loader.listSandboxes, {}, 3000);
     idle = !sandboxes.some(({ state }) => isLive(state));
+    // What a loader that is ended now has not delivered would be lost.
+    const ended = sandboxes.filter(
+      ({ name, state }) => !isLive(state) && parts.sandboxes.get(name) !== undefined,
+    );
+    const until = performance.now() + DRAIN_MS;
+    while (ended.some(({ name }) => !parts.sandboxes.hasEnded(name)) && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
   } catch {
     // A loader that does not answer is left alone: what it guards stays guarded.
   }

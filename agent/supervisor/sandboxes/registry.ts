@@ -20,6 +20,7 @@ export interface Sandbox {
 export class SandboxRegistry {
   readonly #store: SandboxStore;
   readonly #sandboxes = new Map<string, Sandbox>();
+  readonly #ended = new Set<string>();
 
   /** Reloads what `store` has. */
   constructor(store: SandboxStore) {
@@ -41,6 +42,7 @@ export class SandboxRegistry {
   put(record: SandboxRecord, policy: Policy, info?: SandboxInfo): void {
     this.#store.put(record);
     const before = this.#sandboxes.get(record.name);
+    this.#ended.delete(record.name);
     this.#sandboxes.set(record.name, { record, policy, info: info ?? before?.info, lost: false });
   }
 
@@ -50,9 +52,22 @@ export class SandboxRegistry {
     if (sandbox !== undefined) this.#sandboxes.set(info.name, { ...sandbox, info, lost: false });
   }
 
+  /** Its end is recorded: a later supervisor need not know it. Kept here for who asks about it. */
+  ended(info: SandboxInfo): void {
+    this.seen(info);
+    this.#store.remove(info.name);
+    this.#ended.add(info.name);
+  }
+
+  /** True when the end of a sandbox was recorded. */
+  hasEnded(name: string): boolean {
+    return this.#ended.has(name);
+  }
+
   remove(name: string): void {
     this.#store.remove(name);
     this.#sandboxes.delete(name);
+    this.#ended.delete(name);
   }
 
   /** The loader is away. Returns the names of the sandboxes that were live. */
@@ -65,12 +80,13 @@ export class SandboxRegistry {
     return live;
   }
 
-  /** Compares with the loader's list. Returns which of the `expected` names the loader does not have any more. */
+  /** Compares with the loader's list. Returns which of the `expected` it does not have, though their end is not recorded. */
   reconcile(infos: readonly SandboxInfo[], expected: readonly string[]): string[] {
     for (const info of infos) this.seen(info);
     const known = new Set(infos.map(({ name }) => name));
-    const gone = expected.filter((name) => !known.has(name) && this.#sandboxes.has(name));
-    for (const name of gone) this.remove(name);
+    const missing = expected.filter((name) => !known.has(name) && this.#sandboxes.has(name));
+    const gone = missing.filter((name) => !this.#ended.has(name));
+    for (const name of missing) this.remove(name);
     return gone;
   }
 
