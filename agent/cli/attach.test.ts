@@ -3,7 +3,7 @@ import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { AttachInput } from "../../proto/gen/clawsec/v1/loader.js";
 import { World } from "../testing/world.js";
-import { type AttachOptions, attach } from "./attach.js";
+import { type AttachOptions, attach, ReaderGone } from "./attach.js";
 import { ForwardedSignals } from "./signals.js";
 
 let world: World;
@@ -78,7 +78,7 @@ test("a reader of stdout that went away ends the attachment instead of hanging i
   const { stdout, options } = streams();
   const ended = attach(world.control, options);
   stdout.destroy(new Error("EPIPE"));
-  await expect(ended).rejects.toThrow();
+  await expect(ended).rejects.toThrow(ReaderGone);
 });
 
 test("a loader that dies is an error, not an exit code", async () => {

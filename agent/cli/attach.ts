@@ -4,6 +4,14 @@ import type { ControlClient } from "../../proto/gen/clawsec/v1/control.js";
 import type { AttachInput, AttachOutput, ExitStatus } from "../../proto/gen/clawsec/v1/loader.js";
 import type { ForwardedSignals } from "./signals.js";
 
+/** Whoever read our output has closed it. */
+export class ReaderGone extends Error {
+  constructor() {
+    super("Nobody reads the output any more.");
+    this.name = "ReaderGone";
+  }
+}
+
 export interface AttachOptions {
   readonly name: string;
   readonly terminal: boolean;
@@ -51,7 +59,10 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
   return new Promise<ExitStatus>((resolve, reject) => {
     let exit: ExitStatus | undefined;
     // A reader that closed its end (clawsec run -- cmd | head): the command is told by the end of the attachment.
-    const onBroken = () => stream.cancel();
+    const onBroken = () => {
+      stream.cancel();
+      reject(new ReaderGone());
+    };
     stdout.once("error", onBroken);
     stderr.once("error", onBroken);
     const write = (to: NodeJS.WriteStream, bytes: Buffer) => {

@@ -1,7 +1,7 @@
 /** How a supervisor ends, and what the next one knows. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Event, SandboxState } from "../../proto/gen/clawsec/v1/loader.js";
-import { call } from "../common/grpc.js";
+import { call, controlClient } from "../common/grpc.js";
 import { World } from "../testing/world.js";
 import { AuditStore } from "./audit/store.js";
 
@@ -68,6 +68,20 @@ test("a sandbox that vanished while no supervisor was there is said to have ende
     if (start === 0) await world.supervisor?.stop();
   }
   expect(summaries().filter((summary) => summary.startsWith("sandbox ended"))).toHaveLength(1);
+});
+
+test.each([
+  [false, "stopped"],
+  [true, "left alone"],
+])("a sandbox (detached: %s) whose caller goes before it attaches is %s", async (detached) => {
+  const policyPath = world.policy(["{ id: rest, executable: /usr/bin/**, action: allow }"], "lonely");
+  const request = { name: "", policyPath, command: [], terminal: false, detached, variables: {} };
+  const caller = controlClient(world.paths.controlSocket);
+  await call(caller, caller.run, request, 10_000);
+  caller.close();
+  if (detached) await new Promise((resolve) => setTimeout(resolve, 200));
+  else await world.loader.until(() => world.loader.calls.includes("stopSandbox"));
+  expect(world.loader.calls.includes("stopSandbox")).toBe(detached === false);
 });
 
 test("a live sandbox is decided about by the next supervisor under the policy that was applied, not the file as it is by now", async () => {

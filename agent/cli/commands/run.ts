@@ -1,6 +1,7 @@
 /** run: a command in a sandbox, as if it were run here. */
 import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
+import { constants } from "node:os";
 import { resolve } from "node:path";
 import { Metadata } from "@grpc/grpc-js";
 import type { Command } from "commander";
@@ -10,7 +11,7 @@ import { call } from "../../common/grpc.js";
 import { makeLog } from "../../common/log.js";
 import { SANDBOX_NAME, TERM_KEY } from "../../common/names.js";
 import { defaultPolicy } from "../../common/paths.js";
-import { attach } from "../attach.js";
+import { attach, ReaderGone } from "../attach.js";
 import { supervisorServes, withSupervisor } from "../connect.js";
 import { CliError, Exit, policyError } from "../exit-codes.js";
 import { sandboxJson } from "../format.js";
@@ -136,7 +137,9 @@ async function runWith(
     // The command has no caller any more. It must be gone before a supervisor of our own is.
     const request = { name, all: false, reason: "the attachment of clawsec run broke" };
     await call(client, client.kill, request, 30_000).catch(() => undefined);
-    throw error;
+    if (!(error instanceof ReaderGone)) throw error;
+    // As a command ends that writes into a closed pipe; its shell knows why.
+    io.exit = 128 + constants.signals.SIGPIPE;
   }
 }
 

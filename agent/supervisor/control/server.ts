@@ -25,25 +25,26 @@ export class ControlSocket {
   readonly #path: string;
   readonly #server = new Server(SERVER_OPTIONS);
   readonly #listener: NetServer;
-  readonly #sockets = new Set<Socket>();
+  readonly #connections = new Map<string, Socket>();
   readonly #peers = new Map<string, Promise<Peer>>();
-  #connections = 0;
+  #accepted = 0;
+  #closed = false;
   #inode: bigint | number = 0;
 
   constructor(path: string, log: Logger) {
     this.#path = path;
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = createServer((socket) => {
-      this.#connections += 1;
-      const name = `connection-${this.#connections}`;
+      this.#accepted += 1;
+      const name = `connection-${this.#accepted}`;
       // A unix socket has no remote address; grpc-js reports this property as a call's peer, by which the handlers
       // find the connection.
       Object.defineProperty(socket, "remoteAddress", { value: name });
       this.#peers.set(name, peerOf(socket, ownPath(path)));
-      this.#sockets.add(socket);
+      this.#connections.set(name, socket);
       socket.on("error", (error) => log.debug({ error: error.message }, "a control connection broke"));
       socket.on("close", () => {
-        this.#sockets.delete(socket);
+        this.#connections.delete(name);
         this.#peers.delete(name);
       });
       injector.injectConnection(socket);
@@ -90,13 +91,21 @@ export class ControlSocket {
     return via === "" ? peerWords(peer) : `${peerWords(peer)} by ${via}`;
   }
 
+  /** Calls back once when the connection of a call is gone; at once when it is already. Not when we stop serving. */
+  whenGone(call: { getPeer(): string }, callback: () => void): void {
+    const socket = this.#connections.get(call.getPeer());
+    if (socket === undefined) callback();
+    else socket.once("close", () => this.#closed || callback());
+  }
+
   /** Stops serving and removes the socket. */
   close(): void {
     if (existsSync(this.#path) && lstatSync(this.#path).ino === this.#inode)
       rmSync(this.#path, { force: true });
+    this.#closed = true;
     this.#listener.close();
     this.#server.forceShutdown();
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#connections.values()) socket.destroy();
   }
 }
 

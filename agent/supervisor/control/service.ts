@@ -6,6 +6,7 @@ import { TERM_KEY } from "../../common/names.js";
 import type { Parts } from "../parts.js";
 import { attachSandbox } from "./attach.js";
 import { followAudit } from "./audit.js";
+import { callerGone } from "./caller.js";
 import { explain } from "./explain.js";
 import { unary } from "./handler.js";
 import { answerHold, listHolds, watchHolds } from "./holds.js";
@@ -22,7 +23,11 @@ export function controlService(parts: Parts): ControlServer {
   return {
     status: unary(log, "Status", () => statusOfSupervisor(parts)),
     run: unary(log, "Run", async (request, call) => {
-      return run(parts, request, await socket.caller(call), termOf(call.metadata));
+      const response = await run(parts, request, await socket.caller(call), termOf(call.metadata));
+      // The caller may go before it attaches, or before it even has this answer.
+      const sandbox = parts.sandboxes.get(response.sandbox?.name ?? "");
+      socket.whenGone(call, () => callerGone(parts, sandbox));
+      return response;
     }),
     wait: unary(log, "Wait", (request) => {
       const loader = connectedLoader(parts);

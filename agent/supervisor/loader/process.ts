@@ -40,10 +40,9 @@ export function spawnLoader(
     child.on("error", () => undefined);
     child.on("exit", ended);
     child.unref();
-    const startTime = child.pid === undefined ? undefined : startTimeOf(child.pid);
-    if (child.pid === undefined || startTime === undefined) {
-      throw new Error(`The loader ${binary} ended at once. Its log is ${paths.loaderLog}.`);
-    }
+    if (child.pid === undefined) throw new Error(`The loader ${binary} could not be started.`);
+    // One that has ended already has no start time; `ended` is told how.
+    const startTime = startTimeOf(child.pid) ?? "";
     const started = { pid: child.pid, startTime };
     writeFileSync(
       paths.loaderStart,
@@ -68,7 +67,7 @@ export function runningLoader(paths: Paths): LoaderProcess | undefined {
   try {
     const pid = Number(readFileSync(paths.loaderPid, "utf8"));
     const startTime = readFileSync(paths.loaderStart, "utf8").trim();
-    return pid > 1 && startTimeOf(pid) === startTime ? { pid, startTime } : undefined;
+    return pid > 1 && startTime !== "" && startTimeOf(pid) === startTime ? { pid, startTime } : undefined;
   } catch {
     return undefined;
   }
