@@ -131,7 +131,7 @@ impl Gates {
 
     /// What the gates can enforce here. Blocks for some hundred milliseconds.
     pub fn probe(&self) -> Vec<pb::Capability> {
-        let mut capabilities = Vec::new();
+        let mut capabilities = clawsec_exec_gate::probe();
         capabilities.extend(clawsec_net_gate::probe());
         capabilities.push(clawsec_file_gate::probe());
         capabilities
