@@ -32,7 +32,7 @@ async fn hello_names_versions_and_what_this_host_can_enforce() {
     for name in ["bpf.exec_verify", "seccomp.notify", "ptrace.hold", "netns.sk_lookup", "landlock", "runc"] {
         assert!(present(name), "{name}: {:#?}", hello.capabilities);
     }
-    let log = loader.log();
+    let log = loader.logs("said hello");
     assert!(
         log.contains("[2J") && !log.contains('\u{1b}'),
         "what a client says is escaped in the log: {log:?}"
@@ -87,7 +87,7 @@ async fn the_socket_is_for_root_and_its_group_alone() {
     };
     assert_eq!(peer(&["--clear-groups"]), "closed");
     assert_eq!(peer(&["--groups", "65533"]), "talks");
-    assert!(loader.log().contains("a connection was closed: only root"), "{}", loader.log());
+    loader.logs("a connection was closed: only root");
 }
 
 #[tokio::test]

@@ -101,6 +101,19 @@ impl Loader {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until it has logged `text`, which a thread reads; all that it logged.
+    pub fn logs(&self, text: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < end, "never logged {text:?}:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A client of its own connection.
     pub async fn client(&self) -> Client {
         connect(&self.dir).await.expect("the loader serves its socket")
