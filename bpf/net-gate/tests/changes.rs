@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clawsec_core::pb;
 use clawsec_core::pb::Verdict::{Allow, Ask, Deny};
 use common::net::{begun, finish};
-use common::play::decision;
+use common::play::{decision, progress};
 use common::servers::PUBLIC;
 use common::{action, range, row, table, until, world};
 
@@ -106,7 +106,7 @@ fn the_cut_ends_live_and_held_connections_within_the_call_and_no_new_one_is_made
             assert!(took < Duration::from_millis(100), "{took:?}");
             assert_eq!(finish(live), "ECONNRESET");
             assert_eq!(finish(held), "ECONNRESET");
-            assert!(matches!(channel.progress.blocking_recv(), Some(clawsec_core::ask::Progress::Gone(_))));
+            assert!(matches!(progress(&mut channel), Some(clawsec_core::ask::Progress::Gone(_))));
             assert_eq!(world.run("tool", &format!("print(get('{address}'))")), "ECONNREFUSED");
             assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
             let again = pb::PublishedPort { sandbox_port: 1, ..Default::default() };

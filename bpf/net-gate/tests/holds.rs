@@ -8,7 +8,7 @@ use clawsec_core::ask::Progress;
 use clawsec_core::pb::Verdict::{Allow, Ask, Deny, Hold};
 use clawsec_core::pb::{self, CacheScope};
 use common::net::finish;
-use common::play::decision;
+use common::play::{decision, progress};
 use common::{row, table, until, world};
 
 fn asking() -> pb::NetworkTable {
@@ -29,12 +29,12 @@ fn a_held_connection_waits_and_goes_on_when_it_is_allowed() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(channel.progress.blocking_recv(), Some(Progress::Held(None))));
+        assert!(matches!(progress(&mut channel), Some(Progress::Held(None))));
         // Others are not held up.
         assert!(world.run("tool", "print(get('good.example'))").contains("reached"));
         channel.decisions.send(decision(Allow)).unwrap();
         assert!(finish(client).contains("reached 9.9.9.9:80"));
-        assert!(matches!(channel.progress.blocking_recv(), Some(Progress::Settled(Allow, _))));
+        assert!(matches!(progress(&mut channel), Some(Progress::Settled(Allow, _))));
         let (_, event) = world.decision("held.example");
         assert_eq!((event.verdict(), &*event.layer, &*event.hold_id), (Allow, "person", "hold-1"));
         assert_eq!(event.question_id, question.id);
@@ -47,14 +47,14 @@ fn a_held_connection_that_is_denied_is_told_so() {
         world.script.answer(vec![decision(Hold)]);
         let client = world.spawn("tool", "print(get('held.example'))");
         let (_, mut channel) = world.script.take();
-        assert!(matches!(channel.progress.blocking_recv(), Some(Progress::Held(None))));
+        assert!(matches!(progress(&mut channel), Some(Progress::Held(None))));
         channel.decisions.send(decision(Deny)).unwrap();
         let answer = finish(client);
         assert!(
             answer.contains("403") && answer.contains("a person said so (rule network/asked)"),
             "{answer}"
         );
-        assert!(matches!(channel.progress.blocking_recv(), Some(Progress::Settled(Deny, _))));
+        assert!(matches!(progress(&mut channel), Some(Progress::Settled(Deny, _))));
     });
 }
 
@@ -72,8 +72,8 @@ time.sleep(0.5); os.kill(os.getpid(), 9)"),
             world.script.answer(vec![decision(Hold)]);
             let mut client = world.spawn("tool", script);
             let (_, mut channel) = world.script.take();
-            assert!(matches!(channel.progress.blocking_recv(), Some(Progress::Held(None))), "{how}");
-            let next = channel.progress.blocking_recv();
+            assert!(matches!(progress(&mut channel), Some(Progress::Held(None))), "{how}");
+            let next = progress(&mut channel);
             assert!(matches!(next, Some(Progress::Gone(_))), "{how}: {next:?}");
             let _ = client.kill();
             client.wait().unwrap();

@@ -37,9 +37,13 @@ def tls(host, server_name=None, port=443):
 def query(host, kind=1, ident=0x1234):
     labels = b''.join(bytes([len(l)]) + l.encode() for l in host.split('.'))
     return struct.pack('>HHHHHH', ident, 0x100, 1, 0, 0, 0) + labels + b'\0' + struct.pack('>HH', kind, 1)
-def dns(packet, timeout=2):
+def dns(packet):
+    # Datagrams may be lost when many come at once: like every resolver, ask again.
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(timeout)
-    s.sendto(packet, ('127.0.0.53', 53))
-    return s.recv(4096)
+    s.settimeout(1)
+    for last in (False, False, False, True):
+        s.sendto(packet, ('127.0.0.53', 53))
+        try: return s.recv(4096)
+        except socket.timeout:
+            if last: raise
 def rcode(answer): return answer[3] & 15

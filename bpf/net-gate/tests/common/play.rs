@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use clawsec_core::ask::Progress;
 use clawsec_core::{Asker, EventSink, Inquiry, InquiryChannel, pb};
+use tokio::sync::mpsc::error::TryRecvError;
 
 /// Answers questions by the test's rules. A question without an answer stays open until the test takes it.
 #[derive(Default)]
@@ -36,6 +38,15 @@ impl Script {
     pub fn set_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::SeqCst);
     }
+}
+
+/// What the gate tells next about an inquiry; `None` when it has dropped it. Panics after 10 s.
+pub fn progress(channel: &mut InquiryChannel) -> Option<Progress> {
+    super::until("news of the inquiry", || match channel.progress.try_recv() {
+        Ok(progress) => Some(Some(progress)),
+        Err(TryRecvError::Disconnected) => Some(None),
+        Err(TryRecvError::Empty) => None,
+    })
 }
 
 /// A decision with this verdict.
