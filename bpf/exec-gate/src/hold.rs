@@ -50,10 +50,25 @@ pub struct Seized {
 }
 
 enum Request {
-    Seize { tid: i32, pid: i32, key: u64, reply: oneshot::Sender<Result<Seized, String>> },
-    Continued { key: u64 },
-    Resume { key: u64, reply: oneshot::Sender<bool> },
-    Kill { key: u64, reply: oneshot::Sender<bool> },
+    Seize {
+        tid: i32,
+        pid: i32,
+        key: u64,
+        reply: oneshot::Sender<Result<Seized, String>>,
+    },
+    Continued {
+        key: u64,
+    },
+    Resume {
+        key: u64,
+        reply: oneshot::Sender<bool>,
+    },
+    Kill {
+        key: u64,
+        reply: oneshot::Sender<bool>,
+    },
+    /// The gate is gone: so is the thread, and with it every held image.
+    Stop,
 }
 
 /// The thread that holds.
@@ -116,6 +131,12 @@ impl Tracer {
         let (reply, answer) = oneshot::channel();
         self.request(Request::Kill { key, reply });
         answer.await.unwrap_or(false)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.request(Request::Stop);
     }
 }
 
@@ -185,6 +206,7 @@ impl Work {
         let _ = rustix::io::read(&*self.bell, &mut count);
         loop {
             match self.requests.try_recv() {
+                Ok(Request::Stop) => return false,
                 Ok(request) => {
                     *look = LOOK_FIRST;
                     self.take_request(request);
@@ -213,6 +235,7 @@ impl Work {
                 }
             }
             Request::Continued { key } => self.continued(key),
+            Request::Stop => {}
             Request::Resume { key, reply } => {
                 let resumed = match self.tasks.get(&key) {
                     Some(Task { tid, state: State::Held { .. }, .. }) => {

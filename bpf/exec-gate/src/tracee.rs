@@ -111,8 +111,12 @@ pub fn cgroup_mount() -> Option<&'static Path> {
 
 /// The thread name; empty when the thread is gone.
 pub fn comm(tid: i32) -> String {
-    let bytes = fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();
-    String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned()
+    // `TASK_COMM_LEN` and the newline fit; one read is enough.
+    let mut buffer = [0; 32];
+    let file = fs::File::open(format!("/proc/{tid}/comm"));
+    let size = file.and_then(|mut file| io::Read::read(&mut file, &mut buffer)).unwrap_or(0);
+    let name = buffer[..size].strip_suffix(b"\n").unwrap_or(&buffer[..size]);
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Strings of a NULL-terminated array.

@@ -352,3 +352,32 @@ fn an_approval_whose_exec_failed_is_taken_back() {
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(world.gate().waiting_approvals(), 0);
 }
+
+#[test]
+fn links_of_proc_mean_the_caller_also_in_a_pid_namespace_of_its_own() {
+    let world = World::new(|_| allow());
+    let effect = &programs().effect;
+    for (number, path) in
+        ["/proc/self/fd/9", "/dev/fd/9", "/proc/thread-self/fd/9", "/proc/1/fd/9"].iter().enumerate()
+    {
+        let ended = world.run(&args([&"pidns", effect, path, &world.folder.path(), &"ran"]));
+        assert_eq!(ended.stdout, "exit 0\n", "{path}: {}", ended.stderr);
+        assert_eq!(world.count("ran"), number as u64 + 1);
+        let process = world.asker.questions.lock().unwrap()[number].process.clone().unwrap();
+        assert_eq!(process.sandbox_pid, 1);
+    }
+    // The caller's own image: it starts, and complains about its arguments.
+    let ended = world.run(&args([&"pidns", effect, &"/proc/self/exe"]));
+    assert_eq!(ended.stdout, "exit 98\n");
+    let ended = world.run(&args([&"pidns", effect, &"/proc/2/exe"]));
+    assert_eq!(ended.stdout, format!("exit {}\n", libc::ENOENT));
+}
+
+#[test]
+fn a_denial_does_not_wait_for_a_full_standard_error() {
+    let world = World::new(|_| deny());
+    let ended = world.run(&args([&"exec-fullerr", &programs().effect, &world.folder.path(), &"ran"]));
+    let rest = ended.stdout.strip_prefix(&format!("errno {} after ", libc::EACCES)).unwrap().trim();
+    assert!(rest.parse::<f64>().unwrap() < 2000.0, "{ended:?}");
+    assert_eq!(world.count("ran"), 0);
+}

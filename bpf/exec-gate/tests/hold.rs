@@ -194,13 +194,14 @@ fn two_hundred_holds_at_once_are_held_and_settled() {
 #[test]
 fn when_the_gate_ends_held_images_die() {
     let mut world = World::new(|_| hold());
-    let actor = world.start(&args([&"run", &programs().effect, &world.folder.path(), &"ran"]));
+    let mut actor = world.start(&args([&"run", &programs().effect, &world.folder.path(), &"ran"]));
     let mut held = world.take_hold();
     held.wait_held();
-    drop(held);
-    world.gate = None;
+    world.end_gate(&mut actor);
     assert_eq!(actor.wait().stdout, "signal 9\n");
     assert_eq!(world.count("ran"), 0);
+    // Nobody decided: the asker still could.
+    assert!(matches!(held.next(), Progress::Gone(_)));
 }
 
 #[test]

@@ -23,9 +23,8 @@ use tempfile::TempDir;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Programs that the tests run, compiled once.
+/// Programs that the tests run, compiled once for each test binary.
 pub struct Programs {
-    _folder: TempDir,
     pub actor: PathBuf,
     pub effect: PathBuf,
     pub good: PathBuf,
@@ -35,18 +34,19 @@ pub struct Programs {
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
-        let folder = TempDir::with_prefix("clawsec-programs-").unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let build = |source: &str, name: &str, more: &[&str]| {
-            let path = folder.path().join(name);
+            let (path, new) = (folder.join(name), folder.join(format!("{name}.{}", std::process::id())));
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
             let status = Command::new("clang")
                 .args(["-static", "-O1", "-Wall", "-Werror", "-pthread"])
                 .args(more)
                 .arg(source)
                 .arg("-o")
-                .arg(&path)
+                .arg(&new)
                 .status();
             assert!(status.unwrap().success(), "clang {name}");
+            fs::rename(new, &path).unwrap();
             path
         };
         Programs {
@@ -54,7 +54,6 @@ pub fn programs() -> &'static Programs {
             effect: build("effect.c", "effect", &[]),
             good: build("effect.c", "good", &["-DFIXED=\"good\""]),
             evil: build("effect.c", "evil", &["-DFIXED=\"evil\""]),
-            _folder: folder,
         }
     })
 }
@@ -182,7 +181,7 @@ pub struct World {
     pub folder: TempDir,
     pub pins: PathBuf,
     cgroup: PathBuf,
-    runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 fn cgroup_mount() -> PathBuf {
@@ -232,7 +231,7 @@ impl World {
             pins: bpffs.join("pins"),
             folder,
             cgroup,
-            runtime,
+            runtime: Some(runtime),
         };
         world.load();
         world
@@ -241,9 +240,17 @@ impl World {
     /// Loads a gate (again), as a new loader would.
     pub fn load(&mut self) {
         let (asker, sink) = (Arc::clone(&self.asker), Arc::clone(&self.sink));
-        let gate = ExecGate::load(&self.pins, asker, sink, self.runtime.handle().clone()).unwrap();
+        let gate =
+            ExecGate::load(&self.pins, asker, sink, self.runtime.as_ref().unwrap().handle().clone()).unwrap();
         gate.add_scope(&self.scope).unwrap();
         self.gate = Some(gate);
+    }
+
+    /// Ends everything of the gate but its pins, as the end of a loader does, without an answer to anybody.
+    pub fn end_gate(&mut self, actor: &mut Actor) {
+        actor.serving.take().unwrap().stop();
+        self.runtime.take().unwrap().shutdown_timeout(PATIENCE);
+        self.gate = None;
     }
 
     pub fn gate(&self) -> &ExecGate {
@@ -397,6 +404,12 @@ impl Actor {
 
     pub fn wait(mut self) -> Ended {
         use std::os::unix::process::ExitStatusExt;
+        // A hang is a failure, and its processes are killed with the world.
+        let until = Instant::now() + 3 * PATIENCE;
+        while self.child.as_mut().unwrap().try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "the actor hangs");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let output = self.child.take().unwrap().wait_with_output().unwrap();
         let ended = Ended {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -9,11 +9,13 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -262,6 +264,35 @@ int main(int argc, char **argv) {
         printf("errno %d\n", errno);
         usleep(300000);
         return 100;
+    } else if (strcmp(mode, "exec-fullerr") == 0) {
+        // Standard error is a pipe that is full and that nobody reads.
+        int ends[2];
+        if (pipe2(ends, O_NONBLOCK))
+            fail("pipe");
+        char byte = 'x';
+        while (write(ends[1], &byte, 1) == 1) {
+        }
+        fcntl(ends[1], F_SETFL, 0);
+        dup2(ends[1], 2);
+        double before = now_ms();
+        execv(rest[0], rest);
+        printf("errno %d after %.3f\n", errno, now_ms() - before);
+        return 100;
+    } else if (strcmp(mode, "pidns") == 0) {
+        // pidns FILE PATH [ARGUMENT...]: in a pid namespace with a /proc of its own, and FILE open as descriptor 9.
+        if (unshare(CLONE_NEWPID | CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+            fail("unshare");
+        pid_t child = fork();
+        if (child == 0) {
+            // The first process shares its number with no thread of the host that could be taken for it.
+            if (mount("proc", "/proc", "proc", 0, NULL) || dup2(open(rest[0], O_RDONLY), 9) != 9)
+                _exit(97);
+            execv(rest[1], rest + 1);
+            _exit(errno);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        report_status(status);
     } else if (strcmp(mode, "exec-thread") == 0) {
         pthread_t thread;
         pthread_create(&thread, NULL, exec_in_thread, rest);
