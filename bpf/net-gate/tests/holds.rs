@@ -135,3 +135,15 @@ fn an_answer_is_remembered_only_as_far_as_it_says_and_under_its_epoch() {
         assert_eq!(world.script.asked(), 6, "another epoch makes it void");
     });
 }
+
+#[test]
+fn nobody_is_asked_about_an_address_that_would_be_refused_anyway() {
+    world(table(vec![common::range("net/any", "0.0.0.0/0", Ask)]), |world| {
+        world.script.answer(vec![decision(Allow)]);
+        let refused = world.run("tool", "print(get('169.254.169.254'))");
+        assert!(refused.contains("403") && refused.contains("cloud metadata"), "{refused}");
+        assert_eq!(world.script.asked(), 0);
+        assert!(world.run("tool", "print(get('8.7.6.5'))").contains("reached 8.7.6.5"));
+        assert_eq!(world.script.asked(), 1);
+    });
+}

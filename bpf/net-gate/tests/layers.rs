@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use clawsec_core::pb;
 use clawsec_core::pb::Verdict::{Allow, Deny};
+use common::net::Server;
 use common::servers::PUBLIC;
 use common::{action, row, table, until, world};
 
@@ -26,9 +27,9 @@ fn send_by_a_device(world: &common::World, nft: Option<&std::path::Path>) -> Opt
             .unwrap();
         socket.send_to(b"x", "5.5.5.2:53").err().map(|error| error.kind())
     });
-    let sent = sent.join().unwrap();
+    let sent = sent.join();
     world.gate.remove_netns(&path).unwrap();
-    sent
+    sent.unwrap()
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn a_real_tls_handshake_goes_through() {
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
-        let mut server = world
+        let server = world
             .beyond("openssl")
             .args(["s_server", "-www", "-accept", &format!("{PUBLIC}:8443"), "-quiet"])
             .args(["-key", &file("key"), "-cert", &file("certificate")])
@@ -63,6 +64,7 @@ fn a_real_tls_handshake_goes_through() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let server = Server(server);
         let get = |url: &str| world.curl("tool", &["--cacert", &file("certificate"), url]);
         let answer = until("the server answers", || {
             let answer = get("https://good.example:8443/");
@@ -76,8 +78,7 @@ fn a_real_tls_handshake_goes_through() {
         );
         let error = String::from_utf8_lossy(&fronted.stderr);
         assert!(error.contains("access denied"), "{error}");
-        server.kill().unwrap();
-        server.wait().unwrap();
+        drop(server);
     });
 }
 
@@ -123,7 +124,7 @@ print(states.count('open'), states.count('reset'))";
 #[test]
 fn an_answer_before_a_reset_is_still_delivered() {
     world(table(vec![row("net/good", "good.example", Allow)]), |world| {
-        let mut server = world
+        let server = world
             .beyond("/usr/bin/python3")
             .args(["-IS", "-c"])
             .arg(format!(
@@ -136,6 +137,7 @@ while True:
             ))
             .spawn()
             .unwrap();
+        let server = Server(server);
         let script = "
 def work():
     s = connect('good.example', 7000); s.sendall(b'x' * 10); time.sleep(0.5); n = 0
@@ -153,8 +155,7 @@ print(*r)";
             (!line.starts_with("0 ")).then_some(line)
         });
         assert_eq!(lines, "300000 reset");
-        server.kill().unwrap();
-        server.wait().unwrap();
+        drop(server);
     });
 }
 

@@ -63,6 +63,16 @@ impl Drop for Network {
     }
 }
 
+/// A process that ends with the test, however that ends.
+pub struct Server(pub Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs `ip` in the calling thread's namespace.
 pub fn ip(words: &str) {
     let output = Command::new("ip").args(words.split(' ')).output().unwrap();
