@@ -65,6 +65,8 @@ function generated(policy: Policy, hostname: string): RootfsEntry[] {
       "/etc/hosts",
       lines(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", `127.0.1.1 ${hostname}`]),
     ),
+    // Programs that start "the user's shell" take only a listed one; so an entry that is $SHELL is not passed over.
+    file("/etc/shells", lines(["/bin/sh", ...policy.subjects.flatMap(({ entry }) => entry?.path ?? [])])),
     // One server, asked once: the gate answers from its table at once, or says REFUSED.
     file("/etc/resolv.conf", lines([`nameserver ${RESOLVER}`, "options timeout:5 attempts:1"])),
     file(

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import type { AuditRecord, Hold } from "../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import type { GatewayClient, Turn } from "../openclaw/gateway-client.js";
-import type { Answerer } from "./ask.js";
 import type { Clawsec } from "../support/clawsec.js";
 import type { HealthWatch } from "../support/health.js";
+import type { Answerer } from "./ask.js";
 import { oneLine, type StepResult } from "./table.js";
 import type { World } from "./world.js";
 

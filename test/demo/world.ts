@@ -67,7 +67,7 @@ export function makeWorld(folder: string, root: string, openclaw: string, hosts:
     privateKey,
     gatewayToken,
     modelKeyFile,
-    variables: { home, openclaw, secrets },
+    variables: { home, openclaw, gatewayToken: join(secrets, "gateway-token"), modelKey: modelKeyFile },
   };
 }
 

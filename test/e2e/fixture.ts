@@ -4,6 +4,7 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wri
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Hold } from "../../proto/gen/clawsec/v1/control.js";
+import { Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import { Clawsec, type CliResult } from "../support/clawsec.js";
 import { firstLine, makeTestHosts, type TestHosts } from "../support/hosts.js";
 
@@ -101,10 +102,12 @@ export class Fixture {
   approve = async (hold: Hold): Promise<void> => void (await this.clawsec.must("approve", hold.id));
   deny = async (hold: Hold): Promise<void> => void (await this.clawsec.must("deny", hold.id));
 
-  /** Audit records of a sandbox that have this rule; waits up to 4 s for the first. */
+  /** Audit records of actions in a sandbox that this rule decided for good; waits up to 4 s for the first. */
   async records(sandbox: string, rule: string) {
     for (let attempt = 0; attempt < 40; attempt++) {
-      const found = (await this.clawsec.audit({ sandbox })).filter((record) => record.rule === rule);
+      const found = (await this.clawsec.audit({ sandbox, kinds: ["exec", "file", "network"] })).filter(
+        (record) => record.rule === rule && record.verdict !== Verdict.HOLD,
+      );
       if (found.length > 0) return found;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }

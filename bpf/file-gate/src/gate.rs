@@ -88,7 +88,8 @@ impl FileGate {
             return Err(FileGateError::Mark {
                 path: guard.path.clone(),
                 sandbox: scope.sandbox.clone(),
-                why: "this loader cannot ask about deletes, renames, links and truncates; deny them instead".into(),
+                why: "this loader cannot ask about deletes, renames, links and truncates; deny them instead"
+                    .into(),
             });
         }
         let open: Vec<_> = guards.iter().filter(|guard| guard.open).collect();
