@@ -1,7 +1,15 @@
 // What is wrong is said, and nothing is started.
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -18,7 +26,12 @@ async function runWith(text: string) {
   const policy = join(fixture.folder, "candidate.yaml");
   writeFileSync(policy, text);
   const name = fixture.name();
-  const variables = ["--var", `workspace=${fixture.workspace}`, "--var", `guarded=${fixture.guarded}`];
+  const named = {
+    workspace: fixture.workspace,
+    guarded: fixture.guarded,
+    node: realpathSync(process.execPath),
+  };
+  const variables = Object.entries(named).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
   const command = ["/usr/bin/touch", `/workspace/ran-${name}`];
   const result = await fixture.clawsec.cli(
     "run",

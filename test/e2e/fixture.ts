@@ -1,6 +1,15 @@
 // A clawsec of a test file's own (supervisor, loader, folders), with test hosts when asked for.
 
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Hold } from "../../proto/gen/clawsec/v1/control.js";
@@ -62,7 +71,11 @@ export class Fixture {
 
   /** Arguments of `clawsec run` for the verdicts policy. */
   arguments(name: string, command: readonly string[], extra: readonly string[] = []): string[] {
-    const variables: Record<string, string> = { workspace: this.workspace, guarded: this.guarded };
+    const variables: Record<string, string> = {
+      workspace: this.workspace,
+      guarded: this.guarded,
+      node: realpathSync(process.execPath),
+    };
     if (this.#hosts) {
       variables.range = this.#hosts.range;
       variables.web = this.#hosts.addresses["allowed.test"];
