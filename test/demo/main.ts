@@ -3,6 +3,7 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { constants as osConstants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -40,6 +41,25 @@ async function main(): Promise<number> {
   let health: HealthWatch | undefined;
   let gateway: GatewayClient | undefined;
   let failed = true;
+  let cleaning: Promise<void> | undefined;
+  const cleanUp = () => {
+    cleaning ??= (async () => {
+      await health?.stop();
+      gateway?.close();
+      await clawsec.down();
+      await hosts?.close();
+      if (failed && process.env.DEMO_KEEP) console.error(`Left for you to look at: ${folder}`);
+      else rmSync(folder, { recursive: true, force: true });
+      rmSync(runtime, { recursive: true, force: true });
+    })();
+    return cleaning;
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => {
+      console.error(`demo: ended by ${signal}; cleaning up`);
+      void cleanUp().finally(() => process.exit(128 + osConstants.signals[signal]));
+    });
+  }
   try {
     say("OpenClaw: installing what is missing");
     const openclaw = execFileSync(join(root, "test/openclaw/install.sh"), {
@@ -92,13 +112,7 @@ async function main(): Promise<number> {
     failed = asExpected !== results.length;
     return failed ? 1 : 0;
   } finally {
-    await health?.stop();
-    gateway?.close();
-    await clawsec.down();
-    await hosts?.close();
-    if (failed && process.env.DEMO_KEEP) console.error(`Left for you to look at: ${folder}`);
-    else rmSync(folder, { recursive: true, force: true });
-    rmSync(runtime, { recursive: true, force: true });
+    await cleanUp();
   }
 }
 

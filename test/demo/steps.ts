@@ -235,7 +235,9 @@ async function answerHold(stage: Stage, hold: Hold, expected: "approve" | "deny"
   stage.say(`    hold ${hold.id} by ${hold.rule}: ${describe(hold)}`);
   const answer = await stage.answer(`${describe(hold)}.`, expected);
   stage.say(`    clawsec ${answer} ${hold.id}`);
-  await stage.clawsec.must(answer, hold.id);
+  const result = await stage.clawsec.cli(answer, hold.id);
+  // A person may as well have answered in `clawsec tui` or another shell meanwhile.
+  if (result.code !== 0) stage.say(`    ${oneLine(result.stderr, 160)}`);
 }
 
 function describe(hold: Hold): string {

@@ -86,7 +86,7 @@ export function recordOf(event: Event): NewRecord {
         execId: exec.execId,
         parents: parents.filter((id, index) => parents.indexOf(id) === index && id !== exec.execId),
         summary: exec.verified
-          ? `began to run ${file}`
+          ? `loaded ${file}`
           : `killed before its first instruction: ${file}: ${escapeTo(exec.why, 300)}`,
         verdict: exec.verified ? Verdict.UNSPECIFIED : Verdict.DENY,
         layer: "bpf",
