@@ -126,10 +126,9 @@ function message(finding: Finding, id: string, what: string): string {
     case "hold":
       return `${what} waits for an answer (rule ${id})${because}`;
     case "deny":
-      if (rule === undefined && finding.fallbackMessage)
-        return `${what} is denied: ${finding.fallbackMessage}`;
-      if (rule === undefined) return `${what} is denied: no rule allows it (rule ${id})`;
-      return `${what} is denied by rule ${id}${because}`;
+      // What was denied and by which rule stands before it wherever it is shown.
+      if (rule === undefined) return finding.fallbackMessage || "no rule allows it";
+      return rule.because || "the policy does not allow it";
   }
 }
 
