@@ -20,8 +20,8 @@ import { controlService } from "./control/service.js";
 import { Decider } from "./decide/decider.js";
 import { HoldBook } from "./holds/book.js";
 import { HoldStore } from "./holds/store.js";
-import { LoaderLink } from "./loader/link.js";
-import { endLoader, runningLoader } from "./loader/process.js";
+import { LoaderLink, NoLoader } from "./loader/link.js";
+import { endLoader, notRoot, runningLoader } from "./loader/process.js";
 import type { Parts } from "./parts.js";
 import { SandboxRegistry } from "./sandboxes/registry.js";
 import { SandboxStore } from "./sandboxes/store.js";
@@ -51,6 +51,8 @@ export interface Supervisor {
 export async function startSupervisor(options: SupervisorOptions): Promise<Supervisor> {
   const { paths, log } = options;
   const startedUs = nowUs();
+  const refused = options.spawnLoader ? notRoot() : undefined;
+  if (refused !== undefined) throw new NoLoader(refused, true);
   mkdirSync(paths.state, { recursive: true, mode: 0o700 });
   const closers: (() => void)[] = [];
   let spawned = () => false;

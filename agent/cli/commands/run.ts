@@ -80,6 +80,8 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
       "A detached sandbox needs a running supervisor. Start one with clawsec up --detach.",
     );
   }
+  const refused = notRoot();
+  if (refused !== undefined) throw new CliError(Exit.hostCannot, refused);
   const log = makeLog({ kind: "file", path: io.paths.supervisorLog }, io.environment);
   await withSignals(async (signals) => {
     // Loaded only here: databases and the compiler are not for every command.

@@ -18,7 +18,7 @@ import type {
 import { call, isUnavailable, loaderClient, sentence } from "../../common/grpc.js";
 import type { Logger } from "../../common/log.js";
 import { type Paths, packageVersion } from "../../common/paths.js";
-import { loaderLogEnd, loaderLogTail, runningLoader, spawnLoader } from "./process.js";
+import { loaderLogEnd, loaderLogTail, notRoot, runningLoader, spawnLoader } from "./process.js";
 
 /** How the connection stands. */
 export type LinkState = { kind: "connected"; hello: HelloResponse } | { kind: "disconnected"; why: string };
@@ -111,6 +111,8 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
   /** Connects for the first time. Rejects with a sentence when no loader answers within `timeoutMs`. */
   async start(timeoutMs = 20_000): Promise<HelloResponse> {
     const until = performance.now() + timeoutMs;
+    const refused = this.#options.spawn ? notRoot() : undefined;
+    if (refused !== undefined) throw new NoLoader(refused, true);
     for (;;) {
       const failure = await this.#connect();
       if (this.#state.kind === "connected") return this.#state.hello;

@@ -10,6 +10,15 @@ export interface LoaderProcess {
   readonly startTime: string;
 }
 
+/** What somebody who is not root is told before anything is made; undefined for root. */
+export function notRoot(uid = process.getuid?.()): string | undefined {
+  if (uid === 0) return undefined;
+  return (
+    "Only root can start the loader: it makes namespaces, cgroups and BPF programs. " +
+    "Run this with sudo, or have root run clawsec up and join the group clawsec."
+  );
+}
+
 /**
  * Starts the loader detached, with its output in <state>/loader.log. It serves its socket some time later.
  * `ended` is told the exit code (null for a signal) should it end while we live.
@@ -44,18 +53,8 @@ export function spawnLoader(
     // One that has ended already has no start time; `ended` is told how.
     const startTime = startTimeOf(child.pid) ?? "";
     const started = { pid: child.pid, startTime };
-    writeFileSync(
-      paths.loaderStart,
-      `${startTime}
-`,
-      { mode: 0o644 },
-    );
-    writeFileSync(
-      paths.loaderPid,
-      `${child.pid}
-`,
-      { mode: 0o644 },
-    );
+    writeFileSync(paths.loaderStart, `${startTime}\n`, { mode: 0o644 });
+    writeFileSync(paths.loaderPid, `${child.pid}\n`, { mode: 0o644 });
     return started;
   } finally {
     closeSync(log);
