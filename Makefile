@@ -9,10 +9,11 @@ MAKEFLAGS += --no-print-directory
 # node_modules/.bin brings Node 24; rustup's folder is not in the PATH of every shell.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Not `:=`: rustc may come with `make deps`. PATH again, because make exports it to recipes but not to $(shell).
+HOST = $(shell PATH="$(PATH)" rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 GENERATED := proto/gen/clawsec/v1/control.ts proto/gen/clawsec/v1/loader.ts
 LOADER := bpf/target/release/clawsec-loader
-SHIM := bpf/target/static/$(HOST)/release/clawsec-init
+SHIM = bpf/target/static/$(HOST)/release/clawsec-init
 
 .PHONY: help
 help: ## List the targets
@@ -32,6 +33,7 @@ deps: ## Install what is missing: Debian packages, npm packages, crates
 
 .PHONY: build
 build: deps $(GENERATED) ## Build the supervisor, the loader and the init shim
+	@test -n '$(HOST)' || { echo 'make build: rustc was not found in PATH or ~/.cargo/bin; install Rust with rustup.' >&2; exit 1; }
 	@echo '==> build: TypeScript'
 	@tsc -p tsconfig.json
 	@echo '==> build: loader$(if $(wildcard $(LOADER)),, (the first time takes some minutes))'
@@ -52,6 +54,8 @@ lint: deps $(GENERATED) ## Check formatting, types, borders between the parts, s
 
 .PHONY: bench
 bench: build ## Measure what clawsec costs on this host
+	@echo '==> build: what is measured in the sandbox'
+	@cd bpf && cargo build --release --locked --quiet -p clawsec-bench
 	@node dist/test/bench/main.js
 
 .PHONY: escape conformance chaos

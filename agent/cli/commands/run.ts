@@ -11,6 +11,7 @@ import { call } from "../../common/grpc.js";
 import { makeLog } from "../../common/log.js";
 import { SANDBOX_NAME, TERM_KEY } from "../../common/names.js";
 import { defaultPolicy } from "../../common/paths.js";
+import { notRoot } from "../../supervisor/loader/process.js";
 import { attach, ReaderGone } from "../attach.js";
 import { supervisorServes, withSupervisor } from "../connect.js";
 import { CliError, Exit, policyError } from "../exit-codes.js";
