@@ -218,6 +218,13 @@ secrets: { items: [] }
       ["personality-top-bit", "135 0x80000000", "EPERM"],
       ["landlock-version", "444 0 0 1", "ok"],
       ["memfd_create", "319 s:x 0", "ok"],
+      // A null program would be EFAULT where the call is let through.
+      ["seccomp-filter", "317 1 0 0", "EINVAL"],
+      ["prctl-seccomp", "157 22 2 0 0 0", "EINVAL"],
+      ["prctl-seccomp-high-bits", "157 (1<<33)|22 2 0 0 0", "EINVAL"],
+      ["prctl-name", "157 15 s:name 0 0 0", "ok"],
+      ["prlimit-own", "302 0 0 s:................ 0", "ok"],
+      ["prlimit-other", "302 1 0 s:................ 0", "EPERM"],
     ];
     const input = calls.map(([label, call]) => `${label} ${call}\n`).join("");
     const said = run(["/usr/bin/perl", "-e", PERL], { seccomp: true, input });

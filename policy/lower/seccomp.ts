@@ -26,6 +26,7 @@ export interface SeccompProfile {
 }
 
 const EPERM = 1;
+const EINVAL = 22;
 const ENOSYS = 38;
 
 function refuse(names: readonly string[], args?: readonly Argument[]): Rule {
@@ -72,6 +73,8 @@ const REFUSED: readonly Rule[] = [
   refuse(["open_by_handle_at"]),
   // fanotify groups could answer for ours.
   refuse(["fanotify_init", "fanotify_mark"]),
+  // Another process's limits: a tool has its gateway's uid.
+  refuse(["prlimit64"], [ne(0, 0), ne(2, 0)]),
   // The machine.
   refuse([
     "kexec_load",
@@ -106,6 +109,25 @@ const REFUSED: readonly Rule[] = [
   refuse(["iopl", "ioperm", "modify_ldt", "vm86", "vm86old"]),
   refuse(["move_pages", "migrate_pages", "nfsservctl", "uselib", "ustat", "sysfs", "_sysctl"]),
 ];
+
+/** prctl(2)'s way to install a filter. */
+const PR_SET_SECCOMP = 22;
+
+/**
+ * No filters but ours. A filter answers system calls, so one that was installed before an entry could tell its shim
+ * that Landlock was applied when it was not. EINVAL is what a kernel without filters says: programs go on without.
+ */
+function filters(): Rule[] {
+  return [
+    { names: ["seccomp"], action: "SCMP_ACT_ERRNO", errnoRet: EINVAL },
+    {
+      names: ["prctl"],
+      action: "SCMP_ACT_ERRNO",
+      errnoRet: EINVAL,
+      args: [bits(0, 0xffffffff, PR_SET_SECCOMP)],
+    },
+  ];
+}
 
 /** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: together 0x7e020000. */
 const CLONE_NEW = [0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000];
@@ -202,6 +224,7 @@ export function lowerSeccomp(architecture: Architecture, options: { notifyNames:
     syscalls: [
       { names: notified, action: "SCMP_ACT_NOTIFY" },
       ...REFUSED,
+      ...filters(),
       ...clones(),
       ...sockets(),
       ...ioctls(),

@@ -96,9 +96,9 @@ test("a rule for tools holds for tools and what they start, and not for the gate
   expect(record?.subject).toBe("tool");
 });
 
-test("what loads code into programs is taken from a tool's environment", async () => {
+test("what loads code into programs, and the caller’s temporary folder, is taken from a tool's environment", async () => {
   const result = await run(
-    "export LD_PRELOAD=/x.so NODE_OPTIONS=--require=/x BASH_ENV=/x KEEP=me; tool 'env' 2>/dev/null | grep -E '^(LD_PRELOAD|NODE_OPTIONS|BASH_ENV|KEEP)='",
+    "export LD_PRELOAD=/x.so NODE_OPTIONS=--require=/x BASH_ENV=/x TMPDIR=/x KEEP=me; tool 'env' 2>/dev/null | grep -E '^(LD_PRELOAD|NODE_OPTIONS|BASH_ENV|TMPDIR|KEEP)='",
   );
   expect(result.stdout).toBe("KEEP=me\n");
 });

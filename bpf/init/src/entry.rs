@@ -36,6 +36,10 @@ const DANGEROUS: &[&str] = &[
     "RESOLV_HOST_CONF",
     "RES_OPTIONS",
     "TZDIR",
+    // The caller's private folder for temporary files is not the entry's: without these, programs use /tmp.
+    "TMPDIR",
+    "TMP",
+    "TEMP",
     "BASH_ENV",
     "ENV",
     "BASH_FUNC_*",
