@@ -1,7 +1,5 @@
 //! Takes one call of execve from its notification to its answer.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 
@@ -67,10 +65,15 @@ impl NotifyHandler for ExecHandler {
                 decision.layer = "cache".into();
                 // It answers no question that is open.
                 decision.question_id = 0;
-                if matches!(decision.verdict(), pb::Verdict::Allow | pb::Verdict::Log) {
-                    self.allow(request, &decision, true);
-                } else {
-                    self.deny(request, &decision);
+                match decision.verdict() {
+                    pb::Verdict::Allow | pb::Verdict::Log if decision.enter_subject.is_empty() => {
+                        self.allow(request, &decision);
+                    }
+                    pb::Verdict::Allow | pb::Verdict::Log => {
+                        let this = self.clone();
+                        self.shared.handle.spawn(async move { this.allow_entering(request, decision).await });
+                    }
+                    _ => self.deny(request, &decision),
                 }
             }
             None => self.ask(request),
@@ -192,11 +195,12 @@ impl ExecHandler {
             };
             match outcome {
                 Outcome::Allow(decision) => {
-                    let carried = blocking(move || {
-                        this.remember(&request, &decision);
-                        this.allow(request, &decision, true)
-                    })
-                    .await;
+                    this.remember(&request, &decision);
+                    let carried = if decision.enter_subject.is_empty() {
+                        blocking(move || this.allow(request, &decision)).await
+                    } else {
+                        Some(this.allow_entering(request, decision).await)
+                    };
                     if matches!(carried, Some(Carried::Gone)) {
                         inquiry.gone("the process that wanted to exec is dead");
                     }
@@ -213,30 +217,16 @@ impl ExecHandler {
         });
     }
 
-    /// Lets the exec happen. `enter`: moves the process to the subject that the decision names first.
-    pub fn allow(&self, request: Request, decision: &pb::Decision, enter: bool) -> Carried {
-        let mut cgroup = request.subject.cgroup_id;
-        if enter && !decision.enter_subject.is_empty() {
-            // The move is for good, so it must hit the caller and nobody else.
-            if !request.notification.is_valid() {
-                return Carried::Gone;
-            }
-            match self.enter(request.task.pid, &decision.enter_subject) {
-                Ok(entered) => cgroup = entered,
-                Err(message) => {
-                    let denial = ask::denial(decision.question_id, &message);
-                    self.deny(request, &denial);
-                    return Carried::Refused;
-                }
-            }
-        }
+    /// Lets the exec happen, in the subject that the process is in. It enters another one at its exec event, and never
+    /// here: the exec may still fail, and the other threads run until then.
+    pub fn allow(&self, request: Request, decision: &pb::Decision) -> Carried {
         let Request { notification, task, image, exec, parent, action, process, subject, .. } = request;
         let loaded = image.loaded().id;
         let approval = Approval {
             inode: loaded.inode,
             argv_hash: self.shared.verify.hash(&image.argv),
             argv_length: image.argv.len() as u64,
-            cgroup,
+            cgroup: subject.cgroup_id,
             exec,
             device: loaded.device,
             argc: image.argc,
@@ -258,17 +248,6 @@ impl ExecHandler {
                 Carried::Gone
             }
         }
-    }
-
-    /// Moves a process to a subject's cgroup; gives the cgroup's id. The error is a sentence.
-    pub fn enter(&self, pid: i32, subject: &str) -> Result<u64, String> {
-        let subject = self.sandbox.scope.subject(subject);
-        let subject = subject.ok_or("the decision names a subject that the sandbox does not have")?;
-        let path = subject.cgroup.join("cgroup.procs");
-        let moved = OpenOptions::new().write(true).open(&path);
-        let moved = moved.and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
-        moved.map_err(|error| format!("the process cannot enter the subject {} ({error})", subject.name))?;
-        Ok(subject.cgroup_id)
     }
 
     /// Refuses the exec.

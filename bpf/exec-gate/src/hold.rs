@@ -226,6 +226,7 @@ impl Work {
                     .map(|()| {
                         let (stopped, stopped_answer) = oneshot::channel();
                         let (gone, gone_answer) = oneshot::channel();
+                        self.forget(tid);
                         let state = State::Seized { stopped, gone };
                         self.tasks.insert(key, Task { tid, pid, state });
                         Seized { key, stopped: stopped_answer, gone: gone_answer }
@@ -294,6 +295,12 @@ impl Work {
 
     fn key_of(&self, tid: i32) -> Option<u64> {
         self.tasks.iter().find(|(_, task)| task.tid == tid).map(|(key, _)| *key)
+    }
+
+    // A task that could be seized was nobody's tracee. What is known of its id belongs to a leader that ended without a
+    // word at another thread's exec, and must not be taken for it.
+    fn forget(&mut self, tid: i32) {
+        self.ended(tid);
     }
 
     // A thread's end is its own; a process's end is that of all its threads, and after an exec by another thread than

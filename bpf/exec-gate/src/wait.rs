@@ -1,5 +1,7 @@
-//! A held exec, from the seizing to the final verdict.
+//! An exec that stops at its event: a held one, from the seizing to the final verdict, and one that enters a subject.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -23,6 +25,8 @@ pub(crate) async fn readable(fd: Option<OwnedFd>) {
         None => std::future::pending().await,
     }
 }
+
+const NO_SUBJECT: &str = "the decision names a subject that the sandbox does not have";
 
 impl ExecHandler {
     /// Lets the exec happen, holds the new image, and does what the second decision says.
@@ -48,7 +52,7 @@ impl ExecHandler {
         };
         let carried = {
             let (this, first) = (self.clone(), first.clone());
-            blocking(move || this.allow(request, &first, false)).await
+            blocking(move || this.allow(request, &first)).await
         };
         // Whatever became of it: the tracer lets go of a task that does not exec.
         self.tracer.continued(seized.key);
@@ -74,20 +78,9 @@ impl ExecHandler {
                 return;
             }
         };
-        // After an exec that failed, the task may have called another one before it could be stopped.
-        match self.shared.verify.image_of(image) {
-            number if number == exec => {}
-            number if number > exec => {
-                // That one was allowed by itself: a second hold of the same task cannot seize it.
-                self.tracer.resume(seized.key).await;
-                inquiry.gone("the exec failed in the kernel, and the process called another one");
-                return;
-            }
-            _ => {
-                self.tracer.kill(seized.key).await;
-                inquiry.gone("the held image could not be told from another one, and was killed");
-                return;
-            }
+        if let Err(why) = self.check_image(image, exec, seized.key).await {
+            inquiry.gone(why);
+            return;
         }
         let facts = blocking({
             let expected = expected.clone();
@@ -129,6 +122,80 @@ impl ExecHandler {
         inquiry.settled(verdict, resumed_us);
     }
 
+    /// Lets the exec happen, and moves the process to the subject that the decision names when it has happened, before
+    /// the new image runs. An exec that fails moves nothing.
+    pub(crate) async fn allow_entering(self, request: Request, decision: pb::Decision) -> Carried {
+        let (tid, pid) = (request.task.tid, request.task.pid);
+        let exec = request.exec;
+        let subject = request.subject.name.clone();
+        let (action, process) = (request.action.clone(), request.process.clone());
+        let received = request.notification.received;
+        let seized = match self.sandbox.scope.subject(&decision.enter_subject) {
+            Some(_) => self.tracer.seize(tid, pid).await,
+            None => Err(NO_SUBJECT.into()),
+        };
+        let seized = match seized {
+            Ok(seized) => seized,
+            Err(message) => {
+                let denial = ask::denial(decision.question_id, &message);
+                blocking(move || self.deny(request, &denial)).await;
+                return Carried::Refused;
+            }
+        };
+        let carried = {
+            let (this, decision) = (self.clone(), decision.clone());
+            blocking(move || this.allow(request, &decision)).await
+        };
+        // Whatever became of it: the tracer lets go of a task that does not exec.
+        self.tracer.continued(seized.key);
+        match carried {
+            Some(Carried::Out) => {}
+            Some(carried) => return carried,
+            None => return Carried::Gone,
+        }
+        let Ok(Stopped::Held(image)) = seized.stopped.await else {
+            // It failed as any allowed exec can, or the process died.
+            return Carried::Out;
+        };
+        if self.check_image(image, exec, seized.key).await.is_err() {
+            return Carried::Out;
+        }
+        let named = decision.enter_subject.clone();
+        let this = self.clone();
+        match blocking(move || this.enter(image, &named)).await {
+            Some(Ok(())) => {
+                self.tracer.resume(seized.key).await;
+                Carried::Out
+            }
+            failed => {
+                self.tracer.kill(seized.key).await;
+                let message = failed.and_then(Result::err).unwrap_or_else(|| "the gate ends".into());
+                let denial = ask::denial(decision.question_id, &message);
+                let latency = received.elapsed().as_micros() as u64;
+                self.report(&subject, action, process, &denial, latency);
+                Carried::Refused
+            }
+        }
+    }
+
+    // Whether the image that stands at its exec event is that of `exec`. If not, nothing is left to do for it, and the
+    // error says why. After an exec that failed, the task may have called another one before it could be stopped.
+    async fn check_image(&self, image: i32, exec: u64, key: u64) -> Result<(), &'static str> {
+        match self.shared.verify.image_of(image) {
+            number if number == exec => Ok(()),
+            number if number > exec => {
+                // That one was allowed by itself, to run where it is: a second hold or entry of the same task cannot
+                // seize it.
+                self.tracer.resume(key).await;
+                Err("the exec failed in the kernel, and the process called another one")
+            }
+            _ => {
+                self.tracer.kill(key).await;
+                Err("the held image could not be told from another one, and was killed")
+            }
+        }
+    }
+
     // A held image runs nothing, so it enters its subject when it is allowed to run, and not before.
     async fn enter_held(&self, pid: i32, first: &pb::Decision, decision: &mut pb::Decision) -> bool {
         let named = [&decision.enter_subject, &first.enter_subject].into_iter().find(|name| !name.is_empty());
@@ -136,7 +203,7 @@ impl ExecHandler {
         let this = self.clone();
         let entered = blocking(move || this.enter(pid, &subject)).await;
         match entered {
-            Some(Ok(_)) => true,
+            Some(Ok(())) => true,
             Some(Err(message)) => {
                 let hold_id = decision.hold_id.clone();
                 *decision = pb::Decision { hold_id, ..ask::denial(decision.question_id, &message) };
@@ -144,5 +211,15 @@ impl ExecHandler {
             }
             None => false,
         }
+    }
+
+    // Moves a process that stands at its exec event, and so has one thread, to a subject's cgroup. The error is a
+    // sentence.
+    fn enter(&self, pid: i32, subject: &str) -> Result<(), String> {
+        let subject = self.sandbox.scope.subject(subject).ok_or(NO_SUBJECT)?;
+        let path = subject.cgroup.join("cgroup.procs");
+        let moved = OpenOptions::new().write(true).open(&path);
+        let moved = moved.and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
+        moved.map_err(|error| format!("the process cannot enter the subject {} ({error})", subject.name))
     }
 }
