@@ -22,6 +22,10 @@ export async function snapshot(): Promise<Remains> {
       .filter(({ type }) => type === "bpf")
       .flatMap(({ point }) => foldersNamed(point, /^clawsec-/, 1))
       .map((path) => `BPF pins ${path}`),
+    ...["/run", "/tmp", "/var/tmp"]
+      .flatMap((folder) => foldersNamed(folder, /^clawsec-/, 1))
+      .map((path) => `folder ${path}`),
+    ...foldersNamed("/sys/class/net", /^cstest/, 1).map((path) => `network device ${path}`),
     ...(await containers()),
   ]);
 }
@@ -88,7 +92,8 @@ function foldersNamed(top: string, name: RegExp, depth: number): string[] {
   let entries: string[];
   try {
     entries = readdirSync(top, { withFileTypes: true }).flatMap((entry) =>
-      entry.isDirectory() ? [entry.name] : [],
+      // Network devices are links in /sys/class/net.
+      entry.isDirectory() || entry.isSymbolicLink() ? [entry.name] : [],
     );
   } catch {
     return []; // Removed in the meantime.
