@@ -1,6 +1,7 @@
 // What happens when a part dies: less access, never more.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -28,6 +29,25 @@ async function until(
   while (!(await condition())) {
     if (performance.now() > end) throw new Error(`Not within ${timeoutMs} ms: ${what}`);
     await sleep(100);
+  }
+}
+
+/** Processes of a sandbox, as its cgroups have them. */
+function processes(fixture: Fixture, sandbox: string): string[] {
+  const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
+  const hierarchy = mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1];
+  if (hierarchy === undefined) throw new Error("No cgroup v2 hierarchy is mounted");
+  const instance = createHash("sha256").update(fixture.runtime).digest("hex").slice(0, 8);
+  const folder = join(hierarchy, `clawsec-${instance}`, sandbox);
+  try {
+    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) =>
+      file.endsWith("cgroup.procs"),
+    );
+    return files.flatMap((file) => readFileSync(join(folder, file), "utf8").split("\n").filter(Boolean));
+  } catch (error) {
+    // A cgroup can only be removed when nothing is in it.
+    if (["ENOENT", "ENODEV"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
   }
 }
 
@@ -99,4 +119,27 @@ describe("the loader is killed", () => {
     const again = await fixture.clawsec.cli(...fixture.arguments(name, ["/usr/bin/echo", "again"]));
     expect(again.stdout).toBe("again\n");
   }, 180_000);
+
+  test("a held open never goes through when the loader is killed, also under load", async () => {
+    const script = [
+      "i=0; while [ $i -lt 60 ]; do (while :; do :; done) & i=$((i+1)); done",
+      "/usr/bin/cat /guarded/held > $1 & wait",
+    ].join("\n");
+    for (const leaked of ["leaked-1", "leaked-2", "leaked-3"]) {
+      const name = fixture.name();
+      const held = fixture.clawsec.nextHold(name, 60_000);
+      const command = ["/usr/bin/sh", "-c", script, "sh", leaked];
+      await fixture.clawsec.must(...fixture.arguments(name, command, ["--detach"]));
+      await held;
+      expect(processes(fixture, name).length).toBeGreaterThan(60);
+      const { loader } = await pids(fixture);
+      process.kill(loader, "SIGKILL");
+      await until("nothing of the sandbox is left", () => processes(fixture, name).length === 0);
+      expect(fixture.left(leaked)).toBe("");
+      await until("a new loader is there", async () => {
+        const status = await fixture.clawsec.cli("status", "--json");
+        return status.code === 0 && JSON.parse(status.stdout).loaderConnected === true;
+      });
+    }
+  }, 240_000);
 });

@@ -5,8 +5,10 @@ use crate::group::Group;
 use clawsec_core::who::{self, Describe};
 use clawsec_core::{Asker, EventSink, Outcome, Scope, pb, sys};
 use nix::sys::fanotify::{FanotifyEvent, MaskFlags};
+use std::fmt;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,10 +47,29 @@ pub struct FileGate {
     describe: Arc<dyn Describe>,
 }
 
-/// The guards of one sandbox. Dropping it lets every open through: drop it only when the sandbox is gone.
-#[derive(Debug)]
+/// The guards of one sandbox. Dropping it lets every open through, unless there is a [`SandboxFiles::keeper`]: drop it
+/// only when the sandbox is gone.
 pub struct SandboxFiles {
     task: JoinHandle<()>,
+    sandbox: Arc<Sandbox>,
+}
+
+impl SandboxFiles {
+    /// While this is open, opens of guarded files wait even when nobody is left to answer: the kernel lets them through
+    /// when the last descriptor of the fanotify group is closed, such as by the end of this process. For a process that
+    /// outlives all that is guarded, and that nobody can take it from: whoever has it can answer.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn keeper(&self) -> io::Result<OwnedFd> {
+        self.sandbox.group.get_ref().as_fd().try_clone_to_owned()
+    }
+}
+
+impl fmt::Debug for SandboxFiles {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SandboxFiles").field("scope", &self.sandbox.scope).finish_non_exhaustive()
+    }
 }
 
 impl Drop for SandboxFiles {
@@ -116,7 +137,8 @@ impl FileGate {
             events: Arc::clone(&self.events),
             describe: Arc::clone(&self.describe),
         });
-        Ok(Some(SandboxFiles { task: tokio::spawn(sandbox.run()) }))
+        let task = tokio::spawn(Arc::clone(&sandbox).run());
+        Ok(Some(SandboxFiles { task, sandbox }))
     }
 }
 

@@ -287,3 +287,21 @@ fn the_probe_denies_and_allows() {
     let capability = clawsec_file_gate::probe();
     assert_eq!(capability.state(), pb::CapabilityState::Present, "{}", capability.detail);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_keeper_an_open_waits_even_when_the_guards_are_dropped() {
+    let asker = Scripted::new(&[], pb::CacheScope::None);
+    let mut subject = Subject::start("cat guarded/key");
+    let gate = FileGate::new(Arc::new(Shared(asker)), Arc::new(Events::default()), Arc::new(FromProc));
+    let files =
+        gate.attach(&subject.scope, subject.pid(), &[subject.guard()]).expect("attach").expect("a guard");
+    let keeper = files.keeper().expect("keeper");
+    drop(files);
+    // The reader that the drop aborts is gone.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    subject.go();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(subject.child.try_wait().expect("wait").is_none(), "the open waits");
+    drop(keeper);
+    assert_eq!(subject.output(), "secret words");
+}

@@ -7,12 +7,18 @@ mod entry;
 mod pid1;
 mod sys;
 
+use std::io::{self, Write};
+
 use clawsec_init::wire;
 
 fn main() {
     // A panic's own exit code (101) would read as the main command's.
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("clawsec-init: a fault of the shim itself: {panic}");
+        if rustix::process::getpid().is_init() {
+            // As every end of pid 1: nothing else of the sandbox may see the descriptors close that the exit closes.
+            sys::kill(-1, libc::SIGKILL);
+        }
+        let _ = writeln!(io::stderr(), "clawsec-init: a fault of the shim itself: {panic}");
         std::process::exit(wire::EXIT_REFUSED);
     }));
     if rustix::process::getpid().is_init() {

@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::exit;
+use std::time::{Duration, Instant};
 
 use clawsec_init::wire::{self, FromShim, Spec, ToShim};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,8 +22,21 @@ use crate::sys;
 const FORWARDED: [i32; 7] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
 
+/// For everything else of the sandbox to end after SIGKILL. What needs longer hangs in the kernel, and never runs on.
+const GONE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A sentence about what could not be done.
 type Sentence = String;
+
+/// What holds until the sandbox's end.
+struct Restricted {
+    spec: Spec,
+    /// Signals are read from it.
+    signals: RawFd,
+    /// The loader's, see [`Spec::keep`]. It is never used, and closed by the kernel when this process exits: only
+    /// [`end`] may exit once the main command runs.
+    _kept: Option<OwnedFd>,
+}
 
 /// Never returns: the sandbox ends with it.
 pub fn run() -> ! {
@@ -31,7 +45,7 @@ pub fn run() -> ! {
         Err(why) => refuse(None, &why),
     };
     match restrict(&mut loader) {
-        Ok((spec, signals)) => run_main(loader, &spec, signals),
+        Ok(restricted) => run_main(loader, &restricted),
         Err(why) => refuse(Some(&mut loader), &why),
     }
 }
@@ -58,13 +72,15 @@ fn loader_socket() -> Result<File, Sentence> {
 
 /// Everything that takes rights away. What the shim itself needs later and a filter might refuse (the signal
 /// descriptor) is made before it.
-fn restrict(loader: &mut File) -> Result<(Spec, RawFd), Sentence> {
+fn restrict(loader: &mut File) -> Result<Restricted, Sentence> {
     let told = |error: io::Error| format!("the loader's socket: {error}");
     wire::send(&mut *loader, &FromShim::Hello { protocol: wire::PROTOCOL }).map_err(told)?;
     let spec = match wire::receive(&mut *loader).map_err(told)? {
         ToShim::Spec(spec) => *spec,
         other => return Err(format!("the loader said {other:?} instead of what to apply")),
     };
+    let kept = spec.keep.then(|| wire::receive_kept(&*loader)).transpose();
+    let kept = kept.map_err(|error| format!("the descriptor to keep: {error}"))?;
     if spec.args.is_empty() {
         return Err("the main command is empty".to_owned());
     }
@@ -94,13 +110,14 @@ fn restrict(loader: &mut File) -> Result<(Spec, RawFd), Sentence> {
         // SAFETY: made by `install_filter` for us alone; dropping closes it, so that only the loader holds one.
         drop(unsafe { OwnedFd::from_raw_fd(listener) });
     }
-    Ok((spec, signals))
+    Ok(Restricted { spec, signals, _kept: kept })
 }
 
-fn run_main(mut loader: File, spec: &Spec, signals: RawFd) -> ! {
+fn run_main(mut loader: File, restricted: &Restricted) -> ! {
+    let signals = restricted.signals;
     let main = match sys::fork() {
         Ok(Some(pid)) => pid,
-        Ok(None) => become_main(spec),
+        Ok(None) => become_main(&restricted.spec),
         Err(error) => refuse(Some(&mut loader), &format!("the main command could not be forked: {error}")),
     };
     if wire::send(&mut loader, &FromShim::Running { pid: main }).is_err() {
@@ -135,7 +152,7 @@ fn run_main(mut loader: File, spec: &Spec, signals: RawFd) -> ! {
     }
 }
 
-/// Ends the sandbox with the main command's status. The kernel kills what is left of the pid namespace.
+/// Ends the sandbox with the main command's status.
 fn end_with(loader: &mut File, status: i32) -> ! {
     let (code, signal) = if libc::WIFSIGNALED(status) {
         (128 + libc::WTERMSIG(status), libc::WTERMSIG(status))
@@ -144,13 +161,29 @@ fn end_with(loader: &mut File, status: i32) -> ! {
     };
     // Without a loader the exit code alone must do.
     let _ = wire::send(loader, &FromShim::Ended { code, signal });
-    exit(code)
+    end(code, "")
 }
 
 fn loader_gone() -> ! {
+    end(
+        wire::EXIT_LOADER_GONE,
+        "clawsec-init: the loader is gone, so everything in the sandbox was killed.\n",
+    )
+}
+
+/// Kills everything else of the sandbox and waits until it is gone; only then exits.
+///
+/// The kernel would kill it too, but an exiting process closes its descriptors before that, and with the loader gone
+/// the kept one is the last that holds an open back. All are our children in the end: whose parent dies becomes one.
+fn end(code: i32, last_words: &str) -> ! {
     sys::kill(-1, libc::SIGKILL);
-    eprintln!("clawsec-init: the loader is gone, so everything in the sandbox was killed.");
-    exit(wire::EXIT_LOADER_GONE)
+    let begin = Instant::now();
+    while sys::other_children() && begin.elapsed() < GONE_TIMEOUT {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Not `eprintln!`, which panics when nobody reads any more.
+    let _ = io::stderr().write_all(last_words.as_bytes());
+    exit(code)
 }
 
 /// In the forked child.

@@ -122,6 +122,17 @@ pub fn kill(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+/// Takes every child that has ended, of any kind. Says whether there is another one.
+pub fn other_children() -> bool {
+    loop {
+        // SAFETY: no status is asked for.
+        let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+        if pid <= 0 {
+            return pid == 0;
+        }
+    }
+}
+
 /// One ended child and its wait status, if there is one.
 pub fn reap() -> Option<(i32, i32)> {
     let mut status = 0;

@@ -5,7 +5,7 @@
 //! | shim | loader |
 //! |---|---|
 //! | [`FromShim::Hello`] | |
-//! | | [`ToShim::Spec`] |
+//! | | [`ToShim::Spec`]; after one with [`Spec::keep`], one byte that carries a descriptor (`SCM_RIGHTS`) |
 //! | [`FromShim::Restricted`], with the number of the seccomp listener | |
 //! | | takes the listener with `pidfd_getfd(2)`, serves it, then [`ToShim::Go`] |
 //! | [`FromShim::Running`] | |
@@ -16,15 +16,24 @@
 //! `sendmsg(2)`, which the new filter may itself notify about. At any moment the shim may say
 //! [`FromShim::Refused`] and exit with [`EXIT_REFUSED`]. An end of file at the shim means that the loader is gone:
 //! the shim kills everything and exits with [`EXIT_LOADER_GONE`], so that nothing runs without its gates.
+//!
+//! What the loader's end would open before that kill is done is kept shut by the descriptor of [`Spec::keep`]. The shim
+//! does nothing with it but to hold it until nothing else of the sandbox is left.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::landlock::Ruleset;
 
 /// Version of this protocol. Shim and loader are built together, so anything but equality is refused.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Folder of the shim inside a sandbox; a read-only mount.
 pub const DIR: &str = "/.clawsec";
 /// Where the shim is as the sandbox's init.
@@ -98,6 +107,8 @@ pub struct Spec {
     pub args: Vec<String>,
     /// Standard input is a terminal, of which the main command becomes the foreground process group.
     pub terminal: bool,
+    /// A descriptor follows ([`send_kept`]).
+    pub keep: bool,
 }
 
 /// What the shim does when it is run as a subject's entry.
@@ -170,6 +181,42 @@ pub fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
     decode(&body)
 }
 
+/// Sends the descriptor that follows a [`Spec`] with `keep`.
+///
+/// # Errors
+/// The kernel's; `WouldBlock` for a socket that does not wait.
+pub fn send_kept(socket: impl AsFd, kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = [kept];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&kept)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes the descriptor of [`send_kept`]; it is close-on-exec.
+///
+/// # Errors
+/// The kernel's, or what came is not one descriptor.
+pub fn receive_kept(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let message = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if message.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    control
+        .drain()
+        .find_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        })
+        .ok_or_else(|| io::Error::other("no descriptor came"))
+}
+
 fn checked_length(length: usize) -> io::Result<u32> {
     if length > MAX_FRAME {
         return Err(io::Error::other(format!("a frame of {length} bytes is longer than {MAX_FRAME}")));
@@ -198,6 +245,25 @@ mod tests {
             let (code, jt, jf, k) = parts;
             assert_eq!(unpack_instruction(pack_instruction(code, jt, jf, k)), parts);
         }
+    }
+
+    #[test]
+    fn a_kept_descriptor_comes_after_the_frame_and_never_reaches_a_program() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        send(&ours, &ToShim::Go).unwrap();
+        send_kept(&ours, writer.as_fd()).unwrap();
+        send(&ours, &ToShim::Signal(1)).unwrap();
+        drop(writer);
+        assert_eq!(receive::<ToShim>(&theirs).unwrap(), ToShim::Go);
+        let kept = receive_kept(&theirs).unwrap();
+        assert_eq!(receive::<ToShim>(&theirs).unwrap(), ToShim::Signal(1));
+        assert!(rustix::io::fcntl_getfd(&kept).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        rustix::io::write(&kept, b"x").unwrap();
+        drop(kept);
+        assert_eq!(io::read_to_string(reader).unwrap(), "x");
+        send(&ours, &ToShim::Go).unwrap();
+        assert!(receive_kept(&theirs).is_err(), "a byte without a descriptor");
     }
 
     #[test]

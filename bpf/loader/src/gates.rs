@@ -236,12 +236,13 @@ impl Hooks for Gates {
         spawn_blocking(move || inner.prepare(&scope, &request)).await.map_err(failed)?
     }
 
-    async fn created(&self, scope: &Scope, init_pid: u32) -> Result<(), Error> {
+    async fn created(&self, scope: &Scope, init_pid: u32) -> Result<Option<OwnedFd>, Error> {
         let guards = self.inner.lock().get(&scope.sandbox).map(|held| held.guards.clone());
         let pid = i32::try_from(init_pid).map_err(failed)?;
         let files = self.inner.files.attach(scope, pid, &guards.unwrap_or_default()).map_err(failed)?;
+        let keeper = files.as_ref().map(SandboxFiles::keeper).transpose().map_err(failed)?;
         self.inner.hold(&scope.sandbox, |held| held.files = files);
-        Ok(())
+        Ok(keeper)
     }
 
     async fn approve_shim(

@@ -119,16 +119,16 @@ impl Inner {
             wait_killable: filter.notifies && self.wait_killable,
             args: std::mem::take(&mut request.args),
             terminal: request.terminal,
+            keep: false,
         };
         let finish = async {
             move_process(&first, pid)?;
             let io = prepared.pump(request.detached).await?;
-            let shim = Shim::new(ours)?;
             if let Some(secrets) = &secrets {
                 secrets.attach(pid)?;
             }
-            self.hooks.created(&scope, pid).await?;
-            Ok((io, shim))
+            let kept = self.hooks.created(&scope, pid).await?;
+            Ok((io, Shim::new(ours, kept)?))
         };
         match finish.await {
             Ok((io, shim)) => {

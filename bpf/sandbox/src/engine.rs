@@ -12,11 +12,11 @@ use pb::kill_report::SandboxKill;
 use rustix::process::Signal;
 use tokio::net::unix::OwnedReadHalf;
 
-use crate::Hooks;
 use crate::error::{Error, Result};
 use crate::sandbox::{How, Phase, Sandbox, now_us};
 use crate::shim::{self, Shim};
 use crate::sweep::{GONE_TIMEOUT, Sweeper};
+use crate::{Hooks, sys};
 
 /// A gate that does not cut in this time does not keep the kill waiting.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,6 +88,10 @@ impl Inner {
         let listener = shim.restrict(spec, sandbox.init.pidfd.get_ref()).await?;
         if let Some(listener) = listener {
             self.hooks.listener_ready(scope, pid, listener).await?;
+        }
+        // When this process dies, it kills the sandbox, whatever keeps the processors busy there. Safe without it: late.
+        if let Err(error) = sys::hasten(pid) {
+            tracing::debug!(sandbox = sandbox.name(), %error, "the init has the ordinary priority");
         }
         // Held over the state's change, so that nobody sees "running" without a way to send signals, and that the end
         // of a short run finds what the shim told.

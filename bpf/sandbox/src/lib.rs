@@ -8,7 +8,7 @@
 //! ```text
 //! create  cgroups -> Hooks::prepare (netns, gates) -> runc create -> move to the first subject's cgroup
 //!         -> secrets mounted -> Hooks::created (mounts can be marked)                        => CREATED
-//! start   Hooks::approve_shim -> runc start -> shim: Landlock, filter -> Hooks::listener_ready
+//! start   Hooks::approve_shim -> runc start -> shim: keeps what it must, Landlock, filter -> Hooks::listener_ready
 //!         -> the main command                                                               => RUNNING
 //! end     Hooks::network_cut -> secrets emptied -> SIGKILL -> nothing left -> everything removed
 //!         -> Hooks::gone                                                                     => EXITED | KILLED
@@ -88,7 +88,10 @@ pub trait Hooks: Send + Sync + 'static {
     async fn prepare(&self, scope: &Scope, request: &pb::CreateSandboxRequest) -> Result<Network>;
 
     /// runc's init stands still in the first subject's cgroup, with the sandbox's mounts made: `/proc/PID/root`.
-    async fn created(&self, scope: &Scope, init_pid: u32) -> Result<()>;
+    ///
+    /// The descriptor, if any, is one that must stay open until nothing of the sandbox is left, even when the loader
+    /// dies. The shim gets a copy before anything of the sandbox runs, and nothing else of the sandbox can reach it.
+    async fn created(&self, scope: &Scope, init_pid: u32) -> Result<Option<OwnedFd>>;
 
     /// The next exec of `init_pid` is that of the shim: this file, with this argv. Nothing else of the sandbox can run.
     async fn approve_shim(&self, scope: &Scope, init_pid: u32, shim: &File, argv: &[&str]) -> Result<()>;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clawsec_init::wire::{self, FromShim, Spec, ToShim};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -19,27 +19,36 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Shim {
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
+    /// For the shim to keep.
+    kept: Option<OwnedFd>,
 }
 
 impl Shim {
-    /// Our end of the socket pair. Must be called within the runtime.
-    pub fn new(socket: std::os::unix::net::UnixStream) -> Result<Self> {
+    /// Our end of the socket pair, and the descriptor that the shim is to keep. Must be called within the runtime.
+    pub fn new(socket: std::os::unix::net::UnixStream, kept: Option<OwnedFd>) -> Result<Self> {
         socket.set_nonblocking(true).context("the shim's socket")?;
         let (from, to) = UnixStream::from_std(socket).context("the shim's socket")?.into_split();
-        Ok(Self { from, to })
+        Ok(Self { from, to, kept })
     }
 
     /// Up to the moment when the shim stands restricted. Returns the listener, when the filter has one.
     ///
     /// # Errors
     /// The shim's own sentence, where it said one.
-    pub async fn restrict(&mut self, spec: Spec, pidfd: impl AsFd) -> Result<Option<OwnedFd>> {
+    pub async fn restrict(&mut self, mut spec: Spec, pidfd: impl AsFd) -> Result<Option<OwnedFd>> {
         match self.receive().await? {
             FromShim::Hello { protocol: wire::PROTOCOL } => {}
             other => return Err(unexpected(&other)),
         }
         let wants_listener = spec.listener;
+        let kept = self.kept.take();
+        spec.keep = kept.is_some();
         self.send(&ToShim::Spec(Box::new(spec))).await?;
+        if let Some(kept) = kept {
+            let socket: &UnixStream = self.to.as_ref();
+            let sent = socket.async_io(Interest::WRITABLE, || wire::send_kept(socket, kept.as_fd()));
+            sent.await.context("the shim's socket")?;
+        }
         match self.receive().await? {
             FromShim::Restricted { listener: Some(number) } if wants_listener => {
                 let listener = pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty());
@@ -70,6 +79,8 @@ impl Shim {
         let message = tokio::time::timeout(TIMEOUT, receive(&mut self.from)).await;
         match message.map_err(|_| Error::Failed("the init shim did not answer in time".into()))? {
             Ok(FromShim::Refused { why }) => {
+                // It exits next, with a code of its own, and the kill that follows here would take that away.
+                let _ = tokio::time::timeout(Duration::from_secs(1), self.from.read(&mut [0])).await;
                 Err(Error::Failed(format!("the init shim refused to start: {why}")))
             }
             Ok(message) => Ok(message),

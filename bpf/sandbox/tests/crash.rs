@@ -2,25 +2,32 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clawsec_sandbox::{Cgroups, Config, Error, Sandboxes};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode};
 use support::{TestHooks, World, fresh_instance, make_netns, request, shim, until};
 
 const AS_LOADER: &str = "CLAWSEC_TEST_AS_LOADER";
+/// A FIFO: who keeps its writing end open is seen at the other one.
+const KEPT: &str = "kept";
 
 /// Not a test of its own: the process that `a_dead_loader_leaves_nothing_running` kills.
 #[tokio::test(flavor = "multi_thread")]
 async fn as_loader() {
     let Ok(what) = std::env::var(AS_LOADER) else { return };
     let (place, instance) = what.split_once(' ').unwrap();
+    let hooks = TestHooks::default();
+    *hooks.kept.lock().unwrap() = Some(File::create(Path::new(place).join(KEPT)).unwrap().into());
     let place = tempfile::Builder::new().disable_cleanup(true).prefix("loader").tempdir_in(place).unwrap();
-    let world = World::at(place, instance.to_owned(), TestHooks::default()).await;
+    let world = World::at(place, instance.to_owned(), hooks).await;
     world.sandboxes.create(request("orphan", &["/act", "tree", "20"])).await.unwrap();
     let mut attachment = world.sandboxes.get("orphan").unwrap().io().attach().unwrap();
     world.sandboxes.start("orphan").await.unwrap();
@@ -35,6 +42,9 @@ async fn a_dead_loader_leaves_nothing_running_and_the_next_one_cleans_up() {
     let place = tempfile::tempdir().unwrap();
     let instance = fresh_instance();
     shim();
+    let fifo = place.path().join(KEPT);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let kept = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
     let mut loader = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "as_loader", "--nocapture"])
         .env(AS_LOADER, format!("{} {instance}", place.path().display()))
@@ -54,6 +64,10 @@ async fn a_dead_loader_leaves_nothing_running_and_the_next_one_cleans_up() {
     loader.kill().unwrap();
     loader.wait().unwrap();
     let begin = Instant::now();
+    let mut ends = [PollFd::new(&kept, PollFlags::IN)];
+    poll(&mut ends, Some(&Timespec { tv_sec: 5, tv_nsec: 0 })).unwrap();
+    assert_eq!(ends[0].revents(), PollFlags::HUP, "the init kept what it was given, and is gone");
+    assert!(cgroups.processes("orphan").len() <= 1, "only the init can be left when it lets go");
     assert!(cgroups.wait_empty("orphan", Duration::from_secs(5)), "{:?} run on", cgroups.processes("orphan"));
     println!(
         "nothing of the running sandbox was left {} us after the loader's death",

@@ -2,12 +2,30 @@
 
 mod support;
 
+use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clawsec_proto as pb;
 use clawsec_sandbox::Error;
 use support::{World, drain, request, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_init_keeps_is_open_until_the_end_and_not_in_the_sandbox() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let world = World::new().await;
+    *world.hooks.kept.lock().unwrap() = Some(writer.into());
+    // Field 19 is the nice value: the init comes first, what it starts is ordinary.
+    let open = "echo /proc/self/fd/*; head -c1 /proc/1/fd/3 || echo refused; cut -d' ' -f19 /proc/1/stat /proc/self/stat; \
+        (while :; do :; done) & exit 3";
+    let (info, output, _) = world.run(request("kept", &["sh", "-c", open])).await;
+    assert_eq!(info.exit.unwrap().code, 3);
+    println!("{output}");
+    assert!(!output.contains("/fd/4") && output.ends_with("refused\n-20\n0\n"), "{output}");
+    // Nobody has a copy left.
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    world.assert_nothing_left();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_commands_exit_code_is_the_sandboxs() {

@@ -64,6 +64,8 @@ pub struct TestHooks {
     pub notified: Arc<AtomicU32>,
     pub layout: OnceLock<PathBuf>,
     pub fail_prepare: bool,
+    /// Given to the next init to keep.
+    pub kept: Mutex<Option<OwnedFd>>,
 }
 
 impl TestHooks {
@@ -139,11 +141,11 @@ impl Hooks for TestHooks {
         Ok(Network { netns, publish: Vec::new() })
     }
 
-    async fn created(&self, scope: &Scope, pid: u32) -> Result<()> {
+    async fn created(&self, scope: &Scope, pid: u32) -> Result<Option<OwnedFd>> {
         self.note("created");
         let procs = fs::read_to_string(scope.subjects[0].cgroup.join("cgroup.procs")).unwrap();
         assert_eq!(procs.trim(), pid.to_string(), "the init is in the first subject's cgroup");
-        Ok(())
+        Ok(self.kept.lock().unwrap().take())
     }
 
     async fn approve_shim(&self, _: &Scope, _: u32, shim: &File, argv: &[&str]) -> Result<()> {
