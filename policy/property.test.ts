@@ -258,6 +258,7 @@ network:
     scriptFileId: text,
     kind: number,
     execId: text,
+    argvHash: text,
   });
   const anyFile: fc.Arbitrary<FileAction> = fc.record({
     operation: number,

@@ -22,6 +22,7 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     scriptFileId: "",
     kind: ExecutableKind.FILE,
     execId: "exec-1",
+    argvHash: "",
     ...fields,
   };
 }

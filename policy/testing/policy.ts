@@ -50,6 +50,7 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     scriptFileId: "",
     kind: ExecutableKind.FILE,
     execId: "x1",
+    argvHash: "",
     ...facts,
   };
   return { subject, process: undefined, action: { $case: "exec", value } };

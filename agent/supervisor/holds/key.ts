@@ -13,6 +13,7 @@ function facts(action: Action | undefined): unknown {
   switch (action?.$case) {
     case "exec": {
       // Everything but the id of this one exec. Names of environment variables count: LD_PRELOAD changes what runs.
+      // argvHash tells apart what is the same as lossy text.
       const { execId: _, ...rest } = action.value;
       return ["exec", Object.entries(rest).sort(byName)];
     }

@@ -1,24 +1,36 @@
 //! What a question and an event say about an exec.
 
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 
 use clawsec_core::pb;
+use sha2::{Digest, Sha256};
 
 use crate::image::{Call, Image};
 use crate::lineage::Lineage;
-use crate::resolve::Kind;
+use crate::resolve::{Failure, Kind};
 use crate::tracee::{self, Task};
 
-/// Strings and names that a question shows.
-const ARGUMENTS_SHOWN: usize = 4096;
-const NAMES_SHOWN: usize = 1024;
+/// Bytes of environment names in one exec, one more for each entry.
+const NAMES_MAX: usize = 128 * 1024;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn shown(argv: &[Vec<u8>]) -> Vec<String> {
-    argv.iter().take(ARGUMENTS_SHOWN).map(|argument| text(argument)).collect()
+    argv.iter().map(|argument| text(argument)).collect()
+}
+
+// Tells apart what is the same as lossy text. Each part goes in with its length.
+fn argv_hash<Part: AsRef<[u8]>>(argv: &[Part], paths: [&[u8]; 4]) -> String {
+    let mut hash = Sha256::new();
+    hash.update((argv.len() as u64).to_le_bytes());
+    for part in argv.iter().map(AsRef::as_ref).chain(paths) {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The exec, without its environment.
@@ -43,6 +55,10 @@ pub fn action(call: &Call, image: &Image, cwd: &[u8], exec_id: String) -> pb::Ex
         script_file_id: script.map(|file| file.id.to_string()).unwrap_or_default(),
         kind: kind.into(),
         exec_id,
+        argv_hash: argv_hash(
+            &call.argv,
+            [&call.path, &loaded.path, script.map_or(&[][..], |file| &file.path), cwd],
+        ),
     }
 }
 
@@ -53,6 +69,7 @@ pub fn unresolved(call: &Call) -> pb::ExecAction {
         executable: text(&call.path),
         argv: shown(&call.argv),
         argv_truncated: true,
+        argv_hash: argv_hash(&call.argv, [&call.path, &call.path, &[], &[]]),
         ..Default::default()
     }
 }
@@ -75,28 +92,90 @@ pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
 }
 
 /// Adds what only a question shows.
-pub fn complete(action: &mut pb::ExecAction, process: &mut pb::Process, tid: i32, envp: u64) {
-    action.environment_names = tracee::read_environment_names(tid, envp, NAMES_SHOWN);
+pub fn complete(
+    action: &mut pb::ExecAction,
+    process: &mut pb::Process,
+    tid: i32,
+    envp: u64,
+) -> Result<(), Failure> {
+    let names = tracee::read_environment_names(tid, envp, NAMES_MAX)?;
+    if names.truncated {
+        return Err(Failure::Refused("the names of the environment are longer than 128 KiB".into()));
+    }
+    action.environment_names = names.items.iter().map(|name| text(name)).collect();
     let (_, processes) = tracee::namespace_ids(tid);
     process.sandbox_pid = processes.last().map_or(0, |pid| pid.cast_unsigned());
+    Ok(())
 }
 
 /// The exec as it stands: path and arguments of the new image of `pid`, which does not run yet. The arguments of a
-/// script are given as its caller wrote them, if the kernel rewrote them as expected.
-pub fn held(expected: &pb::ExecAction, loaded_argv: &[u8], pid: i32) -> pb::ExecAction {
+/// script are given as its caller wrote them, if the kernel rewrote them as expected. What is not as `expected` has
+/// another hash, which counts the expected one as the path that was asked for.
+pub fn held(expected: &pb::ExecAction, image: &Loaded, pid: i32) -> pb::ExecAction {
     let mut action = expected.clone();
-    if let Ok(path) = fs::read_link(format!("/proc/{pid}/exe")) {
-        let path = path.to_string_lossy().into_owned();
-        action.executable = match path.strip_suffix(" (deleted)") {
-            Some(name) if expected.kind() != pb::ExecutableKind::File => name.into(),
-            _ => path,
-        };
+    let path = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.into_os_string().into_vec());
+    let path = path.unwrap_or_else(|_| image.path.clone());
+    let path = match path.strip_suffix(b" (deleted)") {
+        Some(name) if expected.kind() != pb::ExecutableKind::File => name,
+        _ => &path,
+    };
+    action.executable = text(path);
+    let seen = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_else(|_| image.argv.clone());
+    let parts: Vec<&[u8]> = seen.strip_suffix(b"\0").unwrap_or(&seen).split(|&byte| byte == 0).collect();
+    if seen != image.argv {
+        action.argv = parts.iter().map(|part| text(part)).collect();
     }
-    if let Ok(seen) = fs::read(format!("/proc/{pid}/cmdline"))
-        && seen != loaded_argv
-    {
-        let parts = seen.strip_suffix(b"\0").unwrap_or(&seen).split(|&byte| byte == 0);
-        action.argv = parts.take(ARGUMENTS_SHOWN).map(text).collect();
+    if seen != image.argv || path != image.path {
+        action.argv_hash = argv_hash(&parts, [expected.argv_hash.as_bytes(), path, &[], &[]]);
     }
     action
+}
+
+/// The image that was approved: the path of its file, and its arguments as they lie in its memory.
+#[derive(Debug)]
+pub struct Loaded {
+    pub path: Vec<u8>,
+    pub argv: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_in_one_byte_has_another_hash_and_the_same_has_the_same() {
+        let paths = || [b"git".as_slice(), b"/usr/bin/git", b"", b"/work"];
+        let hash = |argv: &[&[u8]]| argv_hash(argv, paths());
+        let first = hash(&[b"git", b"\xff"]);
+        assert_eq!(first.len(), 64);
+        assert_eq!(first, hash(&[b"git", b"\xff"]));
+        assert_eq!(text(b"\xff"), text(b"\xfe"));
+        for other in [&[b"git".as_slice(), b"\xfe"][..], &[b"git\xff"], &[b"git", b"\xff", b""], &[]] {
+            assert_ne!(first, hash(other));
+        }
+        for place in 0..4 {
+            let mut other = paths();
+            other[place] = b"\xfe";
+            assert_ne!(first, argv_hash(&[b"git".as_slice(), b"\xff"], other), "path {place}");
+        }
+    }
+
+    #[test]
+    fn a_held_image_has_the_hash_of_its_question_unless_it_differs() {
+        let me = std::process::id() as i32;
+        let loaded = |path: &[u8], argv: &[u8]| Loaded { path: path.into(), argv: argv.into() };
+        let path = fs::read_link("/proc/self/exe").unwrap().into_os_string().into_vec();
+        let argv = fs::read("/proc/self/cmdline").unwrap();
+        let expected = pb::ExecAction {
+            argv_hash: "x".into(),
+            kind: pb::ExecutableKind::File.into(),
+            ..Default::default()
+        };
+        assert_eq!(held(&expected, &loaded(&path, &argv), me).argv_hash, "x");
+        let (one, two) =
+            (held(&expected, &loaded(b"/", &argv), me), held(&expected, &loaded(&path, b"a\0"), me));
+        assert_eq!((one.argv_hash.len(), two.argv_hash.len()), (64, 64));
+        assert_eq!(two.argv_hash, held(&expected, &loaded(&path, b"a\0"), me).argv_hash);
+        assert_eq!(two.argv.len(), std::env::args_os().len());
+    }
 }

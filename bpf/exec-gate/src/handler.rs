@@ -174,7 +174,18 @@ impl ExecHandler {
         // Only for a question: nothing that is cached depends on them.
         let envp =
             request.notification.args[if request.notification.syscall == libc::SYS_execve { 2 } else { 3 }];
-        facts::complete(&mut request.action, &mut request.process, request.task.tid, envp);
+        match facts::complete(&mut request.action, &mut request.process, request.task.tid, envp) {
+            Ok(()) => {}
+            Err(Failure::Errno(Errno::ESRCH)) => return,
+            Err(Failure::Errno(errno)) => {
+                let _ = request.notification.respond_errno(errno as i32);
+                return;
+            }
+            Err(Failure::Refused(message)) => {
+                self.deny(request, &pb::Decision { layer: "gate".into(), ..ask::denial(0, &message) });
+                return;
+            }
+        }
         let question = pb::Question {
             sandbox: self.sandbox.scope.sandbox.clone(),
             subject: request.subject.name.clone(),

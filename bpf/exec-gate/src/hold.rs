@@ -300,7 +300,11 @@ impl Work {
     // A task that could be seized was nobody's tracee. What is known of its id belongs to a leader that ended without a
     // word at another thread's exec, and must not be taken for it.
     fn forget(&mut self, tid: i32) {
-        self.ended(tid);
+        let keys: Vec<u64> =
+            self.tasks.iter().filter(|(_, task)| task.tid == tid).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.end(key);
+        }
     }
 
     // A thread's end is its own; a process's end is that of all its threads, and after an exec by another thread than
@@ -313,18 +317,23 @@ impl Work {
             .map(|(key, _)| *key)
             .collect();
         for key in keys {
-            match self.tasks.remove(&key).map(|task| task.state) {
-                Some(State::Seized { stopped, .. } | State::Continued { stopped, .. }) => {
-                    let _ = stopped.send(Stopped::Gone);
-                }
-                Some(State::Held { gone, .. }) => {
-                    let _ = gone.send(());
-                }
-                Some(State::Dying { reply: Some(reply) }) => {
-                    let _ = reply.send(true);
-                }
-                Some(State::Dying { reply: None }) | None => {}
+            self.end(key);
+        }
+    }
+
+    // Tells whoever waits for a task that it is dead.
+    fn end(&mut self, key: u64) {
+        match self.tasks.remove(&key).map(|task| task.state) {
+            Some(State::Seized { stopped, .. } | State::Continued { stopped, .. }) => {
+                let _ = stopped.send(Stopped::Gone);
             }
+            Some(State::Held { gone, .. }) => {
+                let _ = gone.send(());
+            }
+            Some(State::Dying { reply: Some(reply) }) => {
+                let _ = reply.send(true);
+            }
+            Some(State::Dying { reply: None }) | None => {}
         }
     }
 

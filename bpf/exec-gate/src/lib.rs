@@ -7,13 +7,16 @@
 //!   goes on. What the gate read could have been changed since. So a BPF program at `sched_process_exec` compares what
 //!   was really loaded, and kills an image that is something else, or that nobody approved, before its first
 //!   instruction;
-//! - **hold**: the same, but the new image is stopped at its exec event, by ptrace, until somebody decides.
+//! - **hold**: the same, but the new image is stopped at its exec event, by ptrace, until somebody decides;
+//! - **allow, into another subject**: a hold that the gate answers itself. The process is moved to the subject's cgroup
+//!   while its new image stands: an exec that fails moves nobody, and no other thread runs there.
 //!
 //! So a mistake of the gate about the caller's memory or file system costs a process its life, and permits nothing.
 //!
 //! Whoever embeds the gate must know:
 //! - A seccomp filter must notify both system calls, for the native architecture, and kill foreign ones.
-//! - No thread of the process may wait for any child (`waitpid(-1)`) without `__WNOTHREAD`.
+//! - No thread of the process may wait for any child (`waitpid(-1)`) without `__WNOTHREAD`, nor, before it has ended,
+//!   for a child that is a process of a sandbox: such a wait takes the stops of holds and entries. A pidfd tells.
 //! - A direct child of the process that dies while it is held is reaped by the gate. Sandboxes have their own init.
 //! - The gate opens the beginning of executables for reading, through the sandbox's own mounts. A fanotify group of
 //!   the same process must let its own process pass.

@@ -131,11 +131,21 @@ pub struct Strings {
 /// Reads a path. `ENAMETOOLONG` and `EFAULT` as the kernel would give them.
 pub fn read_path(tid: i32, address: u64) -> Result<Vec<u8>, Errno> {
     let mut path = Vec::with_capacity(256);
-    if read_string(tid, address, &mut path, PATH_MAX)? { Ok(path) } else { Err(Errno::ENAMETOOLONG) }
+    if read_until(tid, address, &mut path, PATH_MAX, |byte| byte == 0)? {
+        Ok(path)
+    } else {
+        Err(Errno::ENAMETOOLONG)
+    }
 }
 
-// Appends the string without its zero. False: there is none within `limit` bytes.
-fn read_string(tid: i32, mut address: u64, into: &mut Vec<u8>, limit: usize) -> Result<bool, Errno> {
+// Appends the bytes before the one that ends them. False: there is none within `limit` bytes.
+fn read_until(
+    tid: i32,
+    mut address: u64,
+    into: &mut Vec<u8>,
+    limit: usize,
+    ends: impl Fn(u8) -> bool,
+) -> Result<bool, Errno> {
     let start = into.len();
     let mut buffer = [0u8; PAGE as usize];
     // Most strings are short; a page is read only for the others.
@@ -146,7 +156,7 @@ fn read_string(tid: i32, mut address: u64, into: &mut Vec<u8>, limit: usize) -> 
         wish = PAGE;
         let part = &mut buffer[..size];
         read_exact(tid, address, part)?;
-        if let Some(end) = part.iter().position(|&byte| byte == 0) {
+        if let Some(end) = part.iter().position(|&byte| ends(byte)) {
             into.extend_from_slice(&part[..end]);
             return Ok(true);
         }
@@ -166,11 +176,30 @@ fn read_exact(tid: i32, address: u64, into: &mut [u8]) -> Result<(), Errno> {
 /// Reads the array at `address` and its strings, at most `limit` bytes of strings with their zeros. A NULL array is
 /// an empty one, as execve has it.
 pub fn read_strings(tid: i32, address: u64, limit: usize) -> Result<Strings, Errno> {
+    read_array(tid, address, limit, |byte| byte == 0)
+}
+
+/// Reads the names of an environment (what stands before `=`), sorted, without repetition. At most `limit` bytes of
+/// names, one more for each entry; what is beyond that is not hidden, but `truncated`.
+pub fn read_environment_names(tid: i32, address: u64, limit: usize) -> Result<Strings, Errno> {
+    let mut names = read_array(tid, address, limit, |byte| byte == 0 || byte == b'=')?;
+    names.items.sort_unstable();
+    names.items.dedup();
+    Ok(names)
+}
+
+// The strings of an array, each up to the byte that ends it.
+fn read_array(
+    tid: i32,
+    address: u64,
+    limit: usize,
+    ends: impl Fn(u8) -> bool + Copy,
+) -> Result<Strings, Errno> {
     let mut result = Strings::default();
     if address == 0 {
         return Ok(result);
     }
-    // Each string takes at least its zero.
+    // Each string takes at least its end.
     let (pointers, more) = read_pointers(tid, address, limit)?;
     result.truncated = more;
     let mut used = 0;
@@ -188,7 +217,7 @@ pub fn read_strings(tid: i32, address: u64, limit: usize) -> Result<Strings, Err
             at += 1;
             let room = limit.saturating_sub(used);
             let mut string = Vec::new();
-            let complete = match part.iter().position(|&byte| byte == 0) {
+            let complete = match part.iter().position(|&byte| ends(byte)) {
                 Some(end) => {
                     string.extend_from_slice(&part[..end]);
                     true
@@ -196,7 +225,7 @@ pub fn read_strings(tid: i32, address: u64, limit: usize) -> Result<Strings, Err
                 None => {
                     string.extend_from_slice(part);
                     let rest = pointer.checked_add(part.len() as u64).ok_or(Errno::EFAULT)?;
-                    read_string(tid, rest, &mut string, room.saturating_sub(part.len()).max(1))?
+                    read_until(tid, rest, &mut string, room.saturating_sub(part.len()).max(1), ends)?
                 }
             };
             used += string.len() + 1;
@@ -210,33 +239,6 @@ pub fn read_strings(tid: i32, address: u64, limit: usize) -> Result<Strings, Err
         }
     }
     Ok(result)
-}
-
-/// The names of an environment (what stands before `=`), sorted, without repetition, at most `limit`. For people and
-/// rules; what cannot be read is left out.
-pub fn read_environment_names(tid: i32, address: u64, limit: usize) -> Vec<String> {
-    let mut names = Vec::new();
-    let Ok((pointers, _)) =
-        (if address == 0 { Ok((Vec::new(), false)) } else { read_pointers(tid, address, 8 * limit) })
-    else {
-        return names;
-    };
-    let mut buffer = vec![0u8; BATCH.min(pointers.len()) * FIRST as usize];
-    for batch in pointers.chunks(BATCH) {
-        let Ok(mut read) = read_batch(tid, batch, &mut buffer) else { break };
-        for part in first_parts(batch, &buffer) {
-            if read < part.len() {
-                break;
-            }
-            read -= part.len();
-            let end = part.iter().position(|&byte| byte == b'=' || byte == 0).unwrap_or(part.len());
-            names.push(String::from_utf8_lossy(&part[..end]).into_owned());
-        }
-    }
-    names.sort_unstable();
-    names.dedup();
-    names.truncate(limit);
-    names
 }
 
 fn first_size(pointer: u64) -> usize {
@@ -340,10 +342,45 @@ mod tests {
         assert_eq!(read_path(me(), long.as_ptr() as u64), Err(Errno::ENAMETOOLONG));
     }
 
+    fn names(strings: &[CString], limit: usize) -> (Vec<String>, bool) {
+        let array = own(strings);
+        let read = read_environment_names(me(), array.as_ptr() as u64, limit).unwrap();
+        (read.items.into_iter().map(|name| String::from_utf8(name).unwrap()).collect(), read.truncated)
+    }
+
     #[test]
     fn environment_names_are_sorted_and_have_no_values() {
         let strings = ["Z=1", "A=secret", "A=2", "EMPTY", "=x"].map(|text| CString::new(text).unwrap());
-        let array = own(&strings);
-        assert_eq!(read_environment_names(me(), array.as_ptr() as u64, 10), ["", "A", "EMPTY", "Z"]);
+        assert_eq!(names(&strings, 100), (["", "A", "EMPTY", "Z"].map(str::to_owned).into(), false));
+        assert_eq!(read_environment_names(me(), 0, 100), Ok(Strings::default()));
+        assert_eq!(read_environment_names(me(), 8, 100), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn no_environment_name_is_pushed_out_of_sight() {
+        let filler = (0..20_000).map(|n| CString::new(format!("A{n:05}=")).unwrap());
+        let strings: Vec<CString> = filler.chain([CString::new("LD_PRELOAD=x").unwrap()]).collect();
+        let (all, truncated) = names(&strings, 1 << 20);
+        assert_eq!((all.len(), truncated), (20_001, false));
+        assert!(all.contains(&"LD_PRELOAD".into()));
+        // What does not fit is said, also when many entries have one name.
+        assert!(names(&strings, 128 * 1024).1);
+        let same = vec![CString::new("A=").unwrap(); 1000];
+        assert_eq!(names(&same, 2000), (vec!["A".into()], false));
+        assert!(names(&same, 1999).1);
+    }
+
+    #[test]
+    fn a_name_is_read_whole_wherever_it_lies() {
+        let long = "N".repeat(5000);
+        let page = PAGE as usize;
+        let mut memory = vec![0u8; 4 * page];
+        // Begins three bytes before the end of a page.
+        let at = page - memory.as_ptr() as usize % page + page - 3;
+        memory[at..at + 12].copy_from_slice(b"LD_PRELOAD=x");
+        let far = CString::new(format!("{long}=x")).unwrap();
+        let array = [memory[at..].as_ptr() as u64, far.as_ptr() as u64, 0];
+        let read = read_environment_names(me(), array.as_ptr() as u64, 128 * 1024).unwrap();
+        assert_eq!(read.items, [b"LD_PRELOAD".to_vec(), long.into_bytes()]);
     }
 }

@@ -37,7 +37,8 @@ impl ExecHandler {
         let subject = request.subject.name.clone();
         let process = request.process.clone();
         let expected = request.action.clone();
-        let argv = request.image.argv.clone();
+        let loaded =
+            facts::Loaded { path: request.image.loaded().path.clone(), argv: request.image.argv.clone() };
         let received = request.notification.received;
 
         let seized = match self.tracer.seize(tid, pid).await {
@@ -84,7 +85,7 @@ impl ExecHandler {
         }
         let facts = blocking({
             let expected = expected.clone();
-            move || facts::held(&expected, &argv, image)
+            move || facts::held(&expected, &loaded, image)
         })
         .await
         .unwrap_or(expected);

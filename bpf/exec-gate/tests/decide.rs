@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -273,34 +274,6 @@ fn scripts_are_asked_about_with_their_interpreter_and_run() {
 }
 
 #[test]
-fn a_decision_can_move_the_process_to_a_subject_for_good() {
-    let world = World::new(|question| {
-        if question.subject == "main" {
-            pb::Decision { enter_subject: "tool".into(), ..allow() }
-        } else {
-            allow()
-        }
-    });
-    let ended = world.run(&args([&"run", &"/bin/sh", &"-c", &"/bin/sh -c 'grep ^0:: /proc/self/cgroup'"]));
-    assert!(ended.stdout.contains("/tool\n"), "{ended:?}");
-    let subjects: Vec<String> =
-        world.asker.questions.lock().unwrap().iter().map(|question| question.subject.clone()).collect();
-    assert_eq!(subjects[0], "main");
-    assert!(subjects[1..].iter().all(|subject| subject == "tool"), "{subjects:?}");
-    // The lineage: grep was run by the image of a shell, which was run by the image of one.
-    let process = world.asker.questions.lock().unwrap().last().unwrap().process.clone().unwrap();
-    assert!(!process.exec_id.is_empty() && process.executable.ends_with("sh"), "{process:?}");
-}
-
-#[test]
-fn a_subject_that_does_not_exist_is_a_denial() {
-    let world = World::new(|_| pb::Decision { enter_subject: "nobody".into(), ..allow() });
-    let ended = world.run(&args([&"exec", &programs().effect, &world.folder.path(), &"ran"]));
-    assert_eq!(ended.stdout, format!("errno {}\n", libc::EACCES));
-    assert_eq!(world.count("ran"), 0);
-}
-
-#[test]
 fn too_many_arguments_are_refused_and_the_limit_itself_runs() {
     let world = World::new(|_| allow());
     let effect = &programs().effect;
@@ -380,4 +353,58 @@ fn a_denial_does_not_wait_for_a_full_standard_error() {
     let rest = ended.stdout.strip_prefix(&format!("errno {} after ", libc::EACCES)).unwrap().trim();
     assert!(rest.parse::<f64>().unwrap() < 2000.0, "{ended:?}");
     assert_eq!(world.count("ran"), 0);
+}
+
+#[test]
+fn arguments_are_shown_all_however_many_they_are() {
+    let world = World::new(|_| allow());
+    let run = |count: usize| {
+        let count = count.to_string();
+        let folder = world.folder.path();
+        world.run(&args([&"exec-count", &"arguments", &count, &programs().effect, &folder, &"ran"]))
+    };
+    for (done, count) in [4096, 4097, 20_000].into_iter().enumerate() {
+        let ended = run(count);
+        assert_eq!((ended.code, world.count("ran")), (Some(0), done as u64 + 1), "{ended:?}");
+        let exec = world.execs().pop().unwrap();
+        assert_eq!((exec.argv.len(), exec.argv_truncated), (count, false));
+        assert_eq!((exec.argv[2].as_str(), exec.argv[count - 1].as_str()), ("ran", "end"));
+    }
+    let ended = run(70_000);
+    assert_eq!(ended.stdout, format!("errno {}\n", libc::EACCES));
+    assert!(ended.stderr.contains("128 KiB"), "{ended:?}");
+    assert_eq!((world.count("ran"), world.questions()), (3, 3));
+}
+
+#[test]
+fn no_name_of_the_environment_is_hidden_behind_others() {
+    let world = World::new(|_| allow());
+    let run = |count: usize| {
+        let count = count.to_string();
+        let folder = world.folder.path();
+        world.run(&args([&"exec-count", &"names", &count, &programs().effect, &folder, &"ran"]))
+    };
+    for (done, count) in [1, 1024, 9000].into_iter().enumerate() {
+        let ended = run(count);
+        assert_eq!((ended.code, world.count("ran")), (Some(0), done as u64 + 1), "{ended:?}");
+        let names = world.execs().pop().unwrap().environment_names;
+        assert_eq!((names.len(), names.last().unwrap().as_str()), (count + 1, "LD_PRELOAD"));
+    }
+    let ended = run(30_000);
+    assert_eq!(ended.stdout, format!("errno {}\n", libc::EACCES));
+    assert!(ended.stderr.contains("environment"), "{ended:?}");
+    assert_eq!((world.count("ran"), world.questions()), (3, 3));
+}
+
+#[test]
+fn commands_that_are_the_same_text_and_other_bytes_have_other_hashes() {
+    let world = World::new(|_| deny());
+    for name in [b"\xff", b"\xfe", b"\xff"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        world.run(&args([&"exec", &programs().effect, &world.folder.path(), &name]));
+    }
+    let [one, other, again] = world.execs().try_into().unwrap();
+    assert_eq!(one.argv, other.argv);
+    assert_ne!(one.argv_hash, other.argv_hash);
+    assert_eq!(one.argv_hash, again.argv_hash);
 }

@@ -184,7 +184,7 @@ pub struct World {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-fn cgroup_mount() -> PathBuf {
+pub fn cgroup_mount() -> PathBuf {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = text.lines().find(|line| line.contains(" - cgroup2 ")).expect("a cgroup v2 mount");
     line.split(' ').nth(4).unwrap().into()
@@ -315,6 +315,16 @@ impl World {
             assert!(Instant::now() < until, "no hold came");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The exec of each question so far.
+    pub fn execs(&self) -> Vec<pb::ExecAction> {
+        let questions = self.asker.questions.lock().unwrap();
+        let exec = |question: &pb::Question| match &question.action {
+            Some(pb::question::Action::Exec(exec)) => exec.clone(),
+            other => panic!("{other:?}"),
+        };
+        questions.iter().map(exec).collect()
     }
 
     pub fn questions(&self) -> usize {

@@ -236,6 +236,72 @@ static void *exec_in_thread(void *argv) {
     _exit(100);
 }
 
+// Leaves the file "leaked" if a thread of this process is ever seen in the subject "tool".
+static int in_tool(void) {
+    char text[4096];
+    int fd = open("/proc/thread-self/cgroup", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (size < 0)
+        fail("cgroup");
+    close(fd);
+    text[size] = 0;
+    return strstr(text, "/tool") != NULL;
+}
+
+static void *watch(void *unused) {
+    for (;;)
+        if (in_tool())
+            close(open("leaked", O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+    return unused;
+}
+
+// watched big|small PATH [ARGUMENT...]: an exec while another thread watches in which subject it runs. With "big" one
+// that the kernel refuses (an environment string of 200 KB) comes before it.
+static void watched(char **argv) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, watch, NULL))
+        fail("thread");
+    usleep(20000);
+    if (strcmp(argv[0], "big") == 0) {
+        char *big = malloc(200001);
+        memset(big, 'x', 200000);
+        big[1] = '=';
+        big[200000] = 0;
+        char *environment[] = {big, NULL};
+        syscall(SYS_execve, argv[1], argv + 1, environment);
+        printf("errno %d\n", errno);
+        usleep(200000);
+        printf("%s\n", in_tool() ? "tool" : "main");
+        fflush(stdout);
+    }
+    execv(argv[1], argv + 1);
+    printf("errno %d\n", errno);
+}
+
+// exec-count arguments|names COUNT PATH [ARGUMENT...]: with so many arguments, the last of them "end", or with so many
+// names of variables before LD_PRELOAD.
+static void exec_count(char **argv) {
+    int count = atoi(argv[1]);
+    char **own = calloc(count + 2, sizeof(*own)), **arguments = argv + 2, **environment = own;
+    if (strcmp(argv[0], "arguments") == 0) {
+        for (int i = 0, given = 1; i < count; i++) {
+            given = given && arguments[i];
+            own[i] = given ? arguments[i] : "x";
+        }
+        own[count - 1] = "end";
+        arguments = own;
+        environment = NULL;
+    } else {
+        for (int i = 0; i < count; i++) {
+            own[i] = malloc(16);
+            snprintf(own[i], 16, "A%05d=", i);
+        }
+        own[count] = "LD_PRELOAD=x";
+    }
+    syscall(SYS_execve, argv[2], arguments, environment);
+    printf("errno %d\n", errno);
+}
+
 int main(int argc, char **argv) {
     if (argc < 3)
         return 98;
@@ -251,6 +317,17 @@ int main(int argc, char **argv) {
         close(listener);
     }
     close(3);
+    // "forked MODE" does it in a child. What the test itself waits for must not be traced: its wait takes the stops.
+    if (strcmp(argv[2], "forked") == 0) {
+        pid_t child = fork();
+        if (child != 0) {
+            int status;
+            waitpid(child, &status, 0);
+            report_status(status);
+            return 0;
+        }
+        argv++;
+    }
     const char *mode = argv[2];
     char **rest = argv + 3;
     if (strcmp(mode, "run") == 0) {
@@ -314,6 +391,12 @@ int main(int argc, char **argv) {
         }
         syscall(SYS_execveat, fd, "", rest, NULL, AT_EMPTY_PATH);
         printf("errno %d\n", errno);
+        return 100;
+    } else if (strcmp(mode, "watched") == 0) {
+        watched(rest);
+        return 100;
+    } else if (strcmp(mode, "exec-count") == 0) {
+        exec_count(rest);
         return 100;
     } else if (strcmp(mode, "race") == 0) {
         race(rest);
