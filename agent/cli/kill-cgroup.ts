@@ -39,7 +39,10 @@ export async function killCgroup(name: string, folder: string): Promise<KillRepo
 
 function signal(folder: string): void {
   try {
+    // Frozen first: signals go out one by one, and PID 1, whose end opens guarded files, must not run on without the rest.
+    freeze(folder, "1");
     writeFileSync(join(folder, "cgroup.kill"), "1");
+    freeze(folder, "0");
   } catch {
     // A kernel without cgroup.kill: one by one; the caller repeats until nobody is left.
     for (const pid of pidsIn(folder)) {
@@ -49,6 +52,15 @@ function signal(folder: string): void {
         // Gone already.
       }
     }
+  }
+}
+
+/** cgroup.freeze (cgroups(7), Linux 5.2). A failure must not keep the kill from happening. */
+function freeze(folder: string, state: "0" | "1"): void {
+  try {
+    writeFileSync(join(folder, "cgroup.freeze"), state);
+  } catch {
+    // Without it the kill is still complete, only not at one moment.
   }
 }
 
