@@ -30,7 +30,7 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub enum Progress {
     /// The action stands still; for an exec, with the facts of the real new image.
-    Held(Option<pb::ExecAction>),
+    Held(Option<Box<pb::ExecAction>>),
     /// The requester is gone: nothing is left to decide.
     Gone(String),
     /// The final verdict was carried out, this many microseconds after it arrived.
@@ -81,7 +81,7 @@ impl Inquiry {
     /// Says that the action stands still (after `Outcome::Hold`).
     pub fn engaged(&self, facts: Option<pb::ExecAction>) {
         // A closed channel means that the asker is gone; the next outcome will say so.
-        let _ = self.progress.send(Progress::Held(facts));
+        let _ = self.progress.send(Progress::Held(facts.map(Box::new)));
     }
 
     /// Ends the inquiry because the requester is gone.

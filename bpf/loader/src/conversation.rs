@@ -121,7 +121,7 @@ impl Conversation {
                     None => Next::End(self.deny("the loader is stopping")),
                 },
                 progress = self.gate.progress.recv() => match progress {
-                    Some(Progress::Held(facts)) => self.engaged(facts),
+                    Some(Progress::Held(facts)) => self.engaged(facts.map(|facts| *facts)),
                     Some(Progress::Gone(why)) => return self.gone(why),
                     Some(Progress::Settled(..)) | None => return self.gone("the request ended".into()),
                 },

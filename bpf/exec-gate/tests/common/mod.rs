@@ -72,7 +72,7 @@ impl Hold {
     /// The facts of the image, once it stands still.
     pub fn wait_held(&mut self) -> pb::ExecAction {
         match self.next() {
-            Progress::Held(facts) => facts.expect("a held exec has facts"),
+            Progress::Held(facts) => *facts.expect("a held exec has facts"),
             other => panic!("{other:?}"),
         }
     }
