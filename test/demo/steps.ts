@@ -33,6 +33,7 @@ export const STEPS: readonly ((stage: Stage) => Promise<StepResult>)[] = [
   privateKeyByTool,
   configByCommand,
   configByTool,
+  modelKeyByCommand,
 ];
 
 async function allowedCommand(stage: Stage): Promise<StepResult> {
@@ -186,6 +187,20 @@ async function configByTool(stage: Stage): Promise<StepResult> {
   ]);
 }
 
+/** The gateway has the model's key; its tools have neither that nor a place from which the gateway loads code. */
+async function modelKeyByCommand(stage: Stage): Promise<StepResult> {
+  const key = readFileSync(stage.world.modelKeyFile, "utf8");
+  const script =
+    "cat /run/secrets/clawsec/model-key; echo cat ended with $?; ls -d /tmp/node-compile-cache; ls /var/gateway-tmp";
+  const tried = await run(stage, script);
+  return await fileStep(stage, "5e", "exec: cat the model's key", "tool", tried, [
+    [!tried.text.includes(key), "the key did not come out"],
+    [/cat ended with [1-9]/.test(tried.text), "cat failed"],
+    [/node-compile-cache'?: No such file/.test(tried.text), "the gateway leaves no byte code in /tmp"],
+    [/gateway-tmp'?: Permission denied/.test(tried.text), "the gateway's temporary folder is closed"],
+  ]);
+}
+
 function configUntouched(stage: Stage): boolean {
   return readFileSync(stage.world.configFile, "utf8") === stage.world.configText;
 }
@@ -319,8 +334,11 @@ async function fileStep(
   const rows = JSON.parse(await stage.clawsec.must("explain", "--name", stage.sandbox, "--json")) as {
     rules: { rule: string; action: string; layer: string }[];
   };
+  // A rule about files, or the subject whose entry leaves the path out.
   const row = rows.rules.find(
-    ({ rule, action }) => rule.startsWith("file/") && rule.includes(rulePart) && action.startsWith("deny"),
+    ({ rule, action }) =>
+      (rule.startsWith("file/") && rule.includes(rulePart) && action.startsWith("deny")) ||
+      rule === `subject ${rulePart}`,
   );
   const failed = [...checks, [row !== undefined, "the policy has the rule"] as const]
     .filter(([held]) => !held)
