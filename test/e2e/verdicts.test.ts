@@ -58,11 +58,11 @@ describe("exec", () => {
     expect(record?.verdict).toBe(Verdict.LOG);
   });
 
-  test("a copy of a denied program under another name is decided by what it is called now, and a link by its target", async () => {
+  test("a link to a denied program is denied, and a copy of it counts as the file that it is, which the docs say", async () => {
     const script =
-      "ln -s /usr/bin/shred link; ./link --version; echo link $?; ln -s /usr/bin/true good; ./good; echo good $?";
+      "ln -s /usr/bin/shred link; ./link --version; echo link $?; ln -s /usr/bin/true good; ./good; echo good $?; cp /usr/bin/shred copied; ./copied --version >/dev/null; echo copy $?";
     const result = await fixture.run(script);
-    expect(result.stdout).toBe("link 126\ngood 0\n");
+    expect(result.stdout).toBe("link 126\ngood 0\ncopy 0\n");
   });
 });
 

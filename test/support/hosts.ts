@@ -1,11 +1,11 @@
-// Test hosts: a network namespace that the demo makes, joined to the host by one veth pair. What "the internet"
-// is to the sandboxed agent in the demo lives here; nothing leaves the machine.
+// Test hosts: a network namespace that the demo, the benchmarks and the end-to-end tests make, joined to the host by one veth pair. What "the internet"
+// is to the sandbox lives here; nothing leaves the machine.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Three names of the demo, as the policy's resolver maps them. */
+/** Three names, as the policy's resolver maps them. */
 export interface TestHosts {
   readonly range: string;
   readonly addresses: Readonly<Record<"model.test" | "allowed.test" | "other.test", string>>;

@@ -5,7 +5,8 @@
 //! whether the open is for reading or writing (fanotify(7)).
 //!
 //! What happens when the loader dies: the kernel lets pending and later opens through as soon as the last descriptor
-//! of a group is closed. The sandbox's PID 1 therefore kills the sandbox when its connection to the loader ends.
+//! of a group is closed. The sandbox's PID 1 therefore keeps one ([`SandboxFiles::keeper`]), kills the sandbox when its
+//! connection to the loader ends, and lets go only when nothing else is left.
 
 mod cache;
 mod gate;
