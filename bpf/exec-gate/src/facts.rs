@@ -59,6 +59,7 @@ pub fn action(call: &Call, image: &Image, cwd: &[u8], exec_id: String) -> pb::Ex
             &call.argv,
             [&call.path, &loaded.path, script.map_or(&[][..], |file| &file.path), cwd],
         ),
+        ..Default::default()
     }
 }
 
@@ -88,6 +89,7 @@ pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
         }),
         executable: record.map(|record| record.executable.to_string()).unwrap_or_default(),
         comm: tracee::comm(task.tid),
+        ..Default::default()
     }
 }
 

@@ -322,6 +322,7 @@ impl ExecHandler {
             latency_us,
             hold_id: decision.hold_id.clone(),
             observed: decision.observed,
+            observed_rule: decision.observed_rule.clone(),
             question_id: decision.question_id,
             action: Some(pb::decision_event::Action::Exec(action)),
         };

@@ -108,6 +108,7 @@ fn report(shared: &Shared, event: &Event) {
         }),
         executable: record.map(|record| record.executable.to_string()).unwrap_or_default(),
         comm: event.comm.clone(),
+        ..Default::default()
     };
     shared.events.emit(pb::Event {
         time_us: sys::now_us(),

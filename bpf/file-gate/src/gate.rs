@@ -300,6 +300,7 @@ impl Sandbox {
                 latency_us: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
                 hold_id: decision.hold_id.clone(),
                 observed: decision.observed,
+                observed_rule: decision.observed_rule.clone(),
                 question_id,
             })),
             ..Default::default()

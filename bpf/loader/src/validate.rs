@@ -256,7 +256,7 @@ mod tests {
                 epoch: 1,
                 policy_hash: "0".repeat(64),
                 network: Some(pb::NetworkTable::default()),
-                file_guards: vec![],
+                ..Default::default()
             }),
             ..Default::default()
         }

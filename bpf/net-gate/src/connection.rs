@@ -301,6 +301,7 @@ impl Story<'_> {
             hold_id: decided.hold_id.clone(),
             observed: decided.observed.into(),
             question_id: decided.question_id,
+            ..Default::default()
         };
         self.shared.reporter.decision(&self.subject, Some(report::process(&self.origin)), event);
         if let Some(hold) = decided.hold.take() {

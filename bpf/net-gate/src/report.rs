@@ -70,6 +70,7 @@ pub(crate) fn connection(
         observed_host: observation.host().unwrap_or_default().to_owned(),
         observed_protocol: observed.into(),
         rule: rule.to_owned(),
+        ..Default::default()
     }
 }
 

@@ -277,6 +277,6 @@ pub fn tables(epoch: u64, network: pb::Verdict) -> pb::PolicyTables {
             default_rule: "network/default".into(),
             ..Default::default()
         }),
-        file_guards: vec![],
+        ..Default::default()
     }
 }
