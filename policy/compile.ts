@@ -112,6 +112,8 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
       policyHash: policy.hash,
       network,
       fileGuards: [...files.guards],
+      exec: undefined,
+      facts: undefined,
     },
     args: [...args],
     terminal: inputs.terminal ?? false,
@@ -123,6 +125,8 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
     },
     supervisorGraceMs: sandbox.supervisorGraceMs,
     detached: inputs.detached ?? false,
+    nftables: Buffer.alloc(0),
+    apparmor: undefined,
   };
   return {
     artefacts: report.failed ? undefined : artefacts,

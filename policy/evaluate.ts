@@ -8,17 +8,15 @@ import {
   type ExecAction,
   type FileAction,
   type NetworkAction,
-  type Question,
   Verdict,
 } from "../proto/gen/clawsec/v1/loader.js";
 import type { Origin } from "./diagnostics.js";
 import { evaluateExec } from "./evaluate/exec.js";
 import { evaluateFile } from "./evaluate/file.js";
 import { evaluateNetwork } from "./evaluate/network.js";
-import type { HoldTerms, Policy, RuleAction, RuleBase } from "./model.js";
+import type { Action, HoldTerms, Policy, RuleAction, RuleBase } from "./model.js";
 
-/** What is asked: a loader's Question is one. */
-export type Action = Pick<Question, "subject" | "process" | "action">;
+export type { Action } from "./model.js";
 
 /** One rule that was looked at, in order. */
 export interface TraceStep {
@@ -143,7 +141,16 @@ function describeExec(exec: ExecAction): string {
   return `exec of ${name(exec.script || exec.executable || exec.requestedPath || "an unknown file")}`;
 }
 
-const OPERATION_WORDS = ["operation", "open", "delete", "rename", "link", "truncate"] as const;
+const OPERATION_WORDS = [
+  "operation",
+  "open",
+  "delete",
+  "rename",
+  "link",
+  "truncate",
+  "create",
+  "chmod",
+] as const;
 
 function describeFile(file: FileAction): string {
   const word = OPERATION_WORDS[file.operation] ?? "operation";

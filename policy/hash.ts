@@ -15,7 +15,7 @@ export function canonicalJson(value: unknown, omit: ReadonlySet<string> = new Se
 }
 
 /** Members that say where, not what. */
-const PLACES: ReadonlySet<string> = new Set(["origin", "sourceFile", "hash"]);
+const PLACES: ReadonlySet<string> = new Set(["origin", "sourceFile", "hash", "layers", "match", "notMatch"]);
 
 export function policyHash(policy: object): string {
   return createHash("sha256").update(canonicalJson(policy, PLACES)).digest("hex");

@@ -1,7 +1,11 @@
 // The checked policy: what a policy file means once every variable is filled in and every value has been checked.
 // Everything after the parser works on this; nothing here is written by hand but by `schema.ts`.
 
+import type { Question } from "../proto/gen/clawsec/v1/loader.js";
 import type { Origin } from "./diagnostics.js";
+
+/** What is asked: a loader's Question is one. */
+export type Action = Pick<Question, "subject" | "process" | "action">;
 
 /** What a rule says. `log` allows, and keeps an audit event that says so. */
 export type RuleAction = "allow" | "deny" | "hold" | "log";
@@ -10,6 +14,38 @@ export type RuleAction = "allow" | "deny" | "hold" | "log";
 export interface HoldTerms {
   readonly timeoutMs: number;
   readonly onTimeout: "deny" | "allow";
+}
+
+/** `observe`: what the rule would have done is recorded, and the rules after it decide. */
+export type RuleMode = "enforce" | "observe";
+
+/** How much a match matters, for whoever reads the audit. It decides nothing. */
+export type RuleSeverity = "info" | "low" | "medium" | "high" | "critical";
+
+/** A time of the week. A window that ends before it begins goes on past midnight and belongs to the day it begins on. */
+export interface TimeWindow {
+  /** 0 is Sunday, ascending, each once; never empty. */
+  readonly days: readonly number[];
+  /** Minutes after midnight, 0 to 1439; included. */
+  readonly fromMinute: number;
+  /** Minutes after midnight, 1 to 1440; not included. */
+  readonly toMinute: number;
+  /** IANA name. */
+  readonly timeZone: string;
+}
+
+/** The rule matches at most `max` times within any `perMs`; what is beyond goes on to the next rule. */
+export interface RateLimit {
+  readonly max: number;
+  readonly perMs: number;
+}
+
+/** An action that a rule must (or must not) match, as written beside the rule. */
+export interface Example {
+  readonly action: Action;
+  /** As written, for messages. */
+  readonly text: string;
+  readonly origin: Origin;
 }
 
 /** What every rule has. */
@@ -25,31 +61,89 @@ export interface RuleBase {
   readonly because: string;
   /** Set for `hold` only. */
   readonly hold: HoldTerms | undefined;
+  readonly mode: RuleMode;
+  /**
+   * A floor (deny and hold only): whatever the other rules say, what it matches is at least that strict. The policies
+   * that extend the one it is written in can neither replace, observe nor waive it.
+   */
+  readonly locked: boolean;
+  readonly severity: RuleSeverity;
+  readonly tags: readonly string[];
+  /** Empty: always. */
+  readonly when: readonly TimeWindow[];
+  /** Never on a denial. */
+  readonly rate: RateLimit | undefined;
+  readonly match: readonly Example[];
+  readonly notMatch: readonly Example[];
   readonly origin: Origin;
 }
 
 /** Kinds of executable: `anonymous` is a memfd, `deleted` a file that has lost its name. */
 export type ExecKind = "file" | "anonymous" | "deleted";
 
+/** The names of one flag: "-r", "--recursive". */
+export type FlagNames = readonly string[];
+
+/** What the arguments must be. All that is there must hold. "Arguments" are those after argv[0], which the caller chooses. */
+export interface ArgvPattern {
+  /** Argument patterns matched against the whole argv, argv[0] included; undefined: any. */
+  readonly glob: readonly string[] | undefined;
+  /** All arguments, literally. */
+  readonly exact: readonly string[] | undefined;
+  /** The first arguments, literally. */
+  readonly prefix: readonly string[] | undefined;
+  /** RE2 expressions, each found in some single argument (unanchored). */
+  readonly regex: readonly string[];
+  /** Flags of which each must be there, in any of its spellings. */
+  readonly flags: readonly FlagNames[];
+  /** Flags of which none may be there. */
+  readonly without: readonly FlagNames[];
+  /** Flags that take a value in the same or the next argument, so that the value is not taken for a flag. */
+  readonly valued: FlagNames;
+}
+
 export interface ExecRule extends RuleBase {
   /** Path globs for the file the kernel will load (a script's interpreter). Empty: any. */
   readonly executable: readonly string[];
+  /** SHA-256 of the content, hex, lower case: of the executable or of the script. Empty: any. */
+  readonly sha256: readonly string[];
   /** Path globs for the file with the `#!` line. Empty: any, and also none. */
   readonly script: readonly string[];
-  /** Argument patterns, one list matched against the whole argv; undefined: any. */
-  readonly argv: readonly string[] | undefined;
+  /** Whether the executable or the script lies in sandbox.workspace; undefined: either. */
+  readonly inWorkspace: boolean | undefined;
+  readonly argv: ArgvPattern | undefined;
   /** Path globs for the working directory. Empty: any. */
   readonly cwd: readonly string[];
+  /** Patterns for names of environment variables, of which one must be set. Empty: any. */
+  readonly environment: readonly string[];
+  /** Path globs for the image of the caller. Empty: any. */
+  readonly parent: readonly string[];
+  /** Path globs, of which one image that led to the caller, or the caller's own, must match. Empty: any. */
+  readonly ancestor: readonly string[];
+  /** Categories of the catalogue (categories.ts), of which the command must have one. Empty: any. */
+  readonly category: readonly string[];
   readonly kinds: readonly ExecKind[];
 }
 
-/** `read` and `write` are decided statically; the others can be asked about. */
-export type FileOperationName = "read" | "write" | "open" | "delete" | "rename" | "link" | "truncate";
+/** What the kernel can be asked about or forbid. `read`, `write`, `create`, `chmod` and `exec` are decided statically. */
+export type FileOperationName =
+  | "read"
+  | "write"
+  | "open"
+  | "create"
+  | "delete"
+  | "rename"
+  | "link"
+  | "truncate"
+  | "chmod"
+  | "exec";
 
 export interface FileRule extends RuleBase {
   /** Path globs. A path without a pattern stands for itself and everything below it. */
   readonly path: readonly string[];
   readonly operations: readonly FileOperationName[];
+  /** Uids of the object's owner. Empty: any. */
+  readonly owner: readonly number[];
   /** A missing path is no error: there is nothing to guard then. */
   readonly optional: boolean;
 }
@@ -59,6 +153,9 @@ export interface Ports {
   readonly last: number;
 }
 
+/** What the first bytes of a connection are; `other` is neither, or nothing in the time given. */
+export type ProtocolName = "tls" | "http" | "other";
+
 export interface NetworkRule extends RuleBase {
   /** Lower-case host patterns. Either these or `cidr`, never both. */
   readonly host: readonly string[];
@@ -66,8 +163,29 @@ export interface NetworkRule extends RuleBase {
   readonly cidr: readonly string[];
   /** Empty: all ports. */
   readonly ports: readonly Ports[];
+  /** Empty: any. */
+  readonly protocols: readonly ProtocolName[];
+  /** Upper-case HTTP methods; empty: any. With these or `paths`, `protocols` is ["http"]. */
+  readonly methods: readonly string[];
+  /** Path globs for the path of an HTTP request, without its query; empty: any. */
+  readonly paths: readonly string[];
   /** Canonical CIDRs in which the name's address may lie although they are not public. */
   readonly resolvesTo: readonly string[];
+}
+
+/** What this host may lack, by name: a rule's id, or a mechanism such as "nftables". */
+export interface Waiver {
+  readonly name: string;
+  readonly reason: string;
+  readonly origin: Origin;
+}
+
+/** One file of those that make up a policy. */
+export interface PolicyLayer {
+  /** As it was asked for: "builtin:openclaw", "./team.yaml"; the file itself as given to the parser. */
+  readonly reference: string;
+  /** What `Origin.file` says for it. */
+  readonly file: string;
 }
 
 /** A way into a subject: an exec by one of `from` that matches. */
@@ -75,7 +193,7 @@ export interface Transition {
   readonly from: readonly string[];
   readonly executable: readonly string[];
   readonly script: readonly string[];
-  readonly argv: readonly string[] | undefined;
+  readonly argv: ArgvPattern | undefined;
   readonly origin: Origin;
 }
 
@@ -179,10 +297,16 @@ export interface Policy {
   readonly apiVersion: "clawsec/v1";
   readonly name: string;
   readonly description: string;
+  /** `observe`: every rule but the locked ones, and the defaults, only record what they would have done. */
+  readonly mode: RuleMode;
+  readonly waive: readonly Waiver[];
+  /** The file itself last, before it what it extends, furthest first. */
+  readonly layers: readonly PolicyLayer[];
   readonly sandbox: SandboxModel;
   /** Never empty. The first is the subject of the main command. */
   readonly subjects: readonly SubjectModel[];
   readonly defaults: Defaults;
+  /** Each list: locked rules first, then the file's own, then those of what it extends, nearest first. */
   readonly exec: readonly ExecRule[];
   readonly file: readonly FileRule[];
   readonly network: readonly NetworkRule[];

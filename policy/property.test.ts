@@ -259,6 +259,8 @@ network:
     kind: number,
     execId: text,
     argvHash: text,
+    executableSha256: text,
+    scriptSha256: text,
   });
   const anyFile: fc.Arbitrary<FileAction> = fc.record({
     operation: number,
@@ -275,6 +277,8 @@ network:
     observedHost: text,
     observedProtocol: number,
     rule: text,
+    httpMethod: text,
+    httpPath: text,
   });
   const any: fc.Arbitrary<Action> = fc.record({
     subject: fc.oneof(fc.constant("main"), text),

@@ -144,6 +144,10 @@ function operation(kind: FileOperation): string {
       return "link";
     case FileOperation.TRUNCATE:
       return "truncate";
+    case FileOperation.CREATE:
+      return "create";
+    case FileOperation.CHMOD:
+      return "chmod";
     case FileOperation.UNSPECIFIED:
       return "file";
   }

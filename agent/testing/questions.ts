@@ -23,6 +23,8 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     kind: ExecutableKind.FILE,
     execId: "exec-1",
     argvHash: "",
+    executableSha256: "",
+    scriptSha256: "",
     ...fields,
   };
 }
@@ -38,6 +40,8 @@ export function processOf(fields: Partial<Process> = {}): Process {
     ancestors: ["exec-init"],
     executable: "/usr/bin/sh",
     comm: "sh",
+    ancestorExecutables: [],
+    ancestorsTruncated: false,
     ...fields,
   };
 }
@@ -82,6 +86,7 @@ export function denied(sequence: number, fields: Partial<ExecAction> = {}, rule 
         latencyUs: 120,
         holdId: "",
         observed: Verdict.UNSPECIFIED,
+        observedRule: "",
         questionId: sequence,
       },
     },

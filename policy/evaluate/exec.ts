@@ -35,7 +35,7 @@ const patternsOf = once((rule: ExecRule | Transition): Patterns => {
     executable: paths(rule.executable),
     script: paths(rule.script),
     cwd: paths("cwd" in rule ? rule.cwd : NONE),
-    argv: rule.argv === undefined ? undefined : compileArgv(rule.argv),
+    argv: rule.argv?.glob === undefined ? undefined : compileArgv(rule.argv.glob),
   };
 });
 

@@ -42,6 +42,9 @@ function rowsOf(rule: NetworkRule): NetworkRow[] {
     message: rule.message,
     resolvesTo: [...rule.resolvesTo],
     observe: false,
+    protocols: [],
+    httpMethods: [],
+    httpPath: "",
   };
   return [
     ...rule.host.map((host) => ({ ...common, host, cidr: "" })),

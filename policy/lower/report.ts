@@ -8,8 +8,10 @@ export interface ExplainRow {
   readonly rule: string;
   readonly action: string;
   readonly layer: string;
-  /** Why this layer, or why no cheaper one. */
+  /** How that layer enforces it. */
   readonly why: string;
+  /** Why no cheaper layer does; "" when there is none. */
+  readonly notCheaper: string;
   /** file:line */
   readonly origin: string;
 }
@@ -26,8 +28,8 @@ export class Report {
     this.diagnostics.push({ severity: "warning", code, message, remedy, rule, layer: "", origin });
   }
 
-  explain(rule: string, action: string, layer: string, why: string, origin: Origin): void {
-    this.rows.push({ rule, action, layer, why, origin: `${origin.file}:${origin.line}` });
+  explain(rule: string, action: string, layer: string, why: string, origin: Origin, notCheaper = ""): void {
+    this.rows.push({ rule, action, layer, why, notCheaper, origin: `${origin.file}:${origin.line}` });
   }
 
   get failed(): boolean {

@@ -1,6 +1,7 @@
 // The rule lists "exec", "file" and "network". The first rule that matches decides.
 
 import type {
+  ArgvPattern,
   ExecKind,
   ExecRule,
   FileOperationName,
@@ -83,6 +84,14 @@ function readBase(
     message: message ?? "",
     because: because ?? "",
     hold: action === "hold" ? hold : undefined,
+    mode: "enforce",
+    locked: false,
+    severity: "info",
+    tags: [],
+    when: [],
+    rate: undefined,
+    match: [],
+    notMatch: [],
     origin: idNode?.origin ?? fields.origin,
   };
 }
@@ -149,7 +158,7 @@ export function readExecRules(context: Context, node: Node, setting: RuleSetting
     }
     if (base === undefined) return undefined;
     // The words a caller puts into argv[0] bind nobody: a rule that depends on them stops only honest callers.
-    const first = argv?.[0];
+    const first = argv?.glob?.[0];
     if (
       first !== undefined &&
       first !== "*" &&
@@ -166,7 +175,20 @@ export function readExecRules(context: Context, node: Node, setting: RuleSetting
     }
     // A path says nothing about a file without one, so only denials reach such files unasked.
     const kinds: readonly ExecKind[] = given ?? (base.action === "deny" ? KINDS : ["file"]);
-    return { ...base, executable, script, argv, cwd, kinds };
+    return {
+      ...base,
+      executable,
+      sha256: [],
+      script,
+      inWorkspace: undefined,
+      argv,
+      cwd,
+      environment: [],
+      parent: [],
+      ancestor: [],
+      category: [],
+      kinds,
+    };
   });
 }
 
@@ -177,7 +199,7 @@ export function readPatterns(context: Context, fields: Fields, key: string): str
     : v.oneOrMore(context, node, `"${key}"`, (n) => v.pathPattern(context, n, `"${key}"`));
 }
 
-export function readArgv(context: Context, fields: Fields): string[] | undefined {
+export function readArgv(context: Context, fields: Fields): ArgvPattern | undefined {
   const node = fields.get("argv");
   if (node === undefined) return undefined;
   if (node.kind === "list" && node.items.length === 0) {
@@ -188,7 +210,8 @@ export function readArgv(context: Context, fields: Fields): string[] | undefined
       "Leave the key out to mean any arguments.",
     );
   }
-  return v.list(context, node, '"argv"', (n) => v.argumentPattern(context, n, "an element of argv"));
+  const glob = v.list(context, node, '"argv"', (n) => v.argumentPattern(context, n, "an element of argv"));
+  return { glob, exact: undefined, prefix: undefined, regex: [], flags: [], without: [], valued: [] };
 }
 
 export function readFileRules(context: Context, node: Node, setting: RuleSetting): FileRule[] {
@@ -208,7 +231,13 @@ export function readFileRules(context: Context, node: Node, setting: RuleSetting
     const optionalNode = fields.get("optional");
     const optional = (optionalNode && v.bool(context, optionalNode, '"optional"')) ?? false;
     if (base === undefined || operations === undefined || path.length === 0) return undefined;
-    return { ...base, path, operations: OPERATIONS.filter((o) => operations.includes(o)), optional };
+    return {
+      ...base,
+      path,
+      operations: OPERATIONS.filter((o) => operations.includes(o)),
+      owner: [],
+      optional,
+    };
   });
 }
 
@@ -254,6 +283,8 @@ export function readNetworkRules(context: Context, node: Node, setting: RuleSett
         "Remove it.",
       );
     }
-    return base === undefined ? undefined : { ...base, host, cidr, ports, resolvesTo };
+    return base === undefined
+      ? undefined
+      : { ...base, host, cidr, ports, protocols: [], methods: [], paths: [], resolvesTo };
   });
 }

@@ -51,6 +51,8 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     kind: ExecutableKind.FILE,
     execId: "x1",
     argvHash: "",
+    executableSha256: "",
+    scriptSha256: "",
     ...facts,
   };
   return { subject, process: undefined, action: { $case: "exec", value } };
@@ -77,6 +79,8 @@ export function connect(
     observedHost: "",
     observedProtocol: ObservedProtocol.NONE,
     rule: "",
+    httpMethod: "",
+    httpPath: "",
     ...more,
   };
   return { subject, process: undefined, action: { $case: "network", value } };

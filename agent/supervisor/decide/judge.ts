@@ -90,5 +90,6 @@ function base(question: Question): Decision {
     holdId: question.holdId,
     deadlineUs: 0,
     observed: Verdict.UNSPECIFIED,
+    observedRule: "",
   };
 }

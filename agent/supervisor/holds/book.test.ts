@@ -128,6 +128,8 @@ describe("the same question", () => {
             observedHost: "",
             observedProtocol: ObservedProtocol.NONE,
             rule: "network/a",
+            httpMethod: "",
+            httpPath: "",
           },
         },
       }),
