@@ -188,7 +188,7 @@ async fn calls_about_a_sandbox_that_does_not_exist_say_so() {
         epoch: 1,
         policy_hash: "0".repeat(64),
         network: Some(pb::NetworkTable::default()),
-        file_guards: vec![],
+        ..Default::default()
     };
     let apply = pb::ApplyPolicyRequest { name: name(), tables: Some(tables) };
     missing(client.apply_policy(apply).await.unwrap_err());
