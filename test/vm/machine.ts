@@ -31,13 +31,14 @@ export interface Ended {
 
 /** The machine ended without an exit code of the command. What came out of it until then is kept. */
 export class MachineError extends Error {
-  constructor(
-    readonly reason: "timed out" | "failed",
-    message: string,
-    readonly output: { readonly stdout: string; readonly stderr: string; readonly console: string },
-  ) {
+  readonly reason: "timed out" | "failed";
+  readonly output: { readonly stdout: string; readonly stderr: string; readonly console: string };
+
+  constructor(reason: MachineError["reason"], message: string, output: MachineError["output"]) {
     super(message);
     this.name = "MachineError";
+    this.reason = reason;
+    this.output = output;
   }
 }
 

@@ -1,0 +1,78 @@
+// Runs inside the virtual machine: guest.ts JOBS PROBE PARSER. Does the jobs of a JSON file and prints a
+// JSON list of reports. Everything it makes is gone with the machine.
+
+import { spawnSync } from "node:child_process";
+import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import { ConfinedProbe } from "./confined.ts";
+import type { Finding, Job, Operation, Report, Step, Verdict } from "./operations.ts";
+import { needs } from "./operations.ts";
+import { View } from "./view.ts";
+
+const [jobsFile = "", probe = "", parser = ""] = process.argv.slice(2);
+
+// Else the kernel drops lines of its log when there are more than ten in five seconds.
+writeFileSync("/proc/sys/kernel/printk_ratelimit", "0");
+const kernelLog = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
+
+const view = new View("/run/view", probe);
+const reports: Report[] = [];
+for (const [index, job] of (JSON.parse(readFileSync(jobsFile, "utf8")) as Job[]).entries())
+  reports.push(await report(job, `/run/job-${index}`));
+closeSync(kernelLog);
+process.stdout.write(JSON.stringify(reports));
+
+async function report(job: Job, folder: string): Promise<Report> {
+  mkdirSync(folder);
+  const file = `${folder}/profile`;
+  writeFileSync(file, job.profile);
+  // No cache; and no abstractions of the host, as clawsec's profiles include nothing.
+  const options = ["--skip-cache", "--skip-read-cache", "--base", folder, "--replace", file];
+  const loaded = spawnSync(parser, options, { encoding: "utf8", timeout: 20_000 });
+  if (loaded.status !== 0)
+    return { outcome: "profile refused", message: loaded.stderr || (loaded.error?.message ?? "no message") };
+
+  const confined = await ConfinedProbe.start(job.through, job.profileName, view, folder);
+  const free = await ConfinedProbe.start("pivot_root", "", view, folder);
+  const findings: Finding[] = [];
+  for (const operation of job.operations) {
+    const unconfined = await attempt(free, operation);
+    auditLines();
+    const verdict = await attempt(confined, operation);
+    findings.push({ verdict, unconfined, audit: auditLines() });
+  }
+  await Promise.all([confined.stop(), free.stop()]);
+  view.reset();
+  return { outcome: "done", warnings: loaded.stderr, findings };
+}
+
+/** Makes a fresh view for the operation, and performs it. */
+async function attempt(program: ConfinedProbe, operation: Operation): Promise<Verdict> {
+  view.reset();
+  for (const given of operation.given ?? needs(operation)) view.make(given);
+  for (const step of operation.before ?? []) {
+    const verdict = await program.perform(step);
+    if (verdict !== "allowed") return `not reached: ${step.op} ${step.path}: ${verdict}`;
+  }
+  const verdict = await program.perform(operation);
+  const home: Step = { op: "chdir", path: "/" };
+  if ((await program.perform(home)) !== "allowed") throw new Error("the probe cannot return to /");
+  return verdict;
+}
+
+/** What the kernel has logged about AppArmor since the last call. */
+function auditLines(): string[] {
+  const lines: string[] = [];
+  const record = Buffer.alloc(8192);
+  for (;;) {
+    let length: number;
+    try {
+      length = readSync(kernelLog, record);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EAGAIN") return lines;
+      throw error;
+    }
+    const line = record.toString("utf8", 0, length).split("\n", 1)[0] ?? "";
+    if (line.includes("apparmor=") && !line.includes("profile_"))
+      lines.push(line.slice(line.indexOf("apparmor=")));
+  }
+}
