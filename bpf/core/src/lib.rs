@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod event;
+pub mod re2;
 pub mod scope;
 pub mod sys;
 pub mod who;
