@@ -7,7 +7,7 @@ import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, pa
 import type { Diagnostic, Origin } from "./diagnostics.js";
 
 /** Largest policy file, in UTF-16 units. */
-const MAX_TEXT = 1024 * 1024;
+const MAX_TEXT = 4 * 1024 * 1024;
 /** Deepest nesting; a real policy needs 6. */
 const MAX_DEPTH = 24;
 

@@ -6,8 +6,11 @@ import { parseAddress } from "./match/cidr.js";
 import { hostPatternError, normalizeHost } from "./match/host.js";
 import type { Defaults, HoldTerms, Policy, SecretItem, SecretsModel, SubjectModel } from "./model.js";
 import { parseYaml } from "./parse.js";
+import { ACTIONS, MODES, type RuleSetting } from "./read/base.js";
 import { Context, describe, didYouMean, Fields, type MapNode, type Node } from "./read/context.js";
-import { ACTIONS, readExecRules, readFileRules, readNetworkRules } from "./read/rules.js";
+import { readExecRules } from "./read/exec.js";
+import { readFileRules } from "./read/file.js";
+import { readNetworkRules } from "./read/network.js";
 import { readSandbox } from "./read/sandbox.js";
 import { readSubjectList } from "./read/subjects.js";
 import * as v from "./read/values.js";
@@ -29,6 +32,7 @@ const SECTIONS = [
   "apiVersion",
   "kind",
   "metadata",
+  "mode",
   "variables",
   "sandbox",
   "subjects",
@@ -72,9 +76,13 @@ function readPolicy(context: Context, root: Node, file: string, options: ParseOp
       ? DEFAULT_APPROVALS
       : v.holdTerms(context, approvalsNode, "approvals", DEFAULT_APPROVALS);
   const subjects = readSubjects(context, fields);
-  const setting = { subjects: subjects.map((s) => s.name), approvals };
   const sandboxNode = fields.require("sandbox");
   const sandbox = sandboxNode && readSandbox(context, sandboxNode);
+  const setting: RuleSetting = {
+    subjects: subjects.map((s) => s.name),
+    approvals,
+    uid: sandbox?.user.uid ?? 1000,
+  };
   const rules = <T>(key: "exec" | "file" | "network", read: (node: Node) => T[]): T[] => {
     const node = fields.get(key);
     return node === undefined ? [] : read(node);
@@ -84,7 +92,7 @@ function readPolicy(context: Context, root: Node, file: string, options: ParseOp
     apiVersion: "clawsec/v1" as const,
     name: metadata.name,
     description: metadata.description,
-    mode: "enforce" as const,
+    mode: fields.read("mode", (n) => v.oneOf(context, n, "the mode", MODES)) ?? "enforce",
     waive: [],
     layers: [{ reference: file, file }],
     subjects,

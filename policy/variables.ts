@@ -2,9 +2,9 @@
 // "$$" is a "$"; any other "$" stands for itself.
 
 import type { Origin } from "./diagnostics.js";
-import { escapeGlob } from "./match/glob.js";
 
 export const VARIABLE_NAME = /^[a-zA-Z][a-zA-Z0-9_-]{0,63}$/;
+const NONE: readonly string[] = [];
 const REFERENCE = /\$\$|\$\{([^}]*)\}/g;
 
 export interface Expansion {
@@ -33,8 +33,9 @@ export class Variables {
     return this.#values.has(name);
   }
 
-  /** Fills in a text. With `pattern`, values are escaped: a "*" in a folder's name matches that folder only. */
-  expand(text: string, options: { pattern: boolean }): Expansion {
+  /** Fills in a text. `quote` is for patterns: a "*" in a folder's name then matches that folder only. */
+  expand(text: string, quote: (value: string) => string = (value) => value): Expansion {
+    if (!text.includes("$")) return { text, changed: false, unknown: NONE, unset: NONE };
     const unknown: string[] = [];
     const unset: string[] = [];
     let changed = false;
@@ -45,7 +46,7 @@ export class Variables {
       if (!this.#values.has(name)) unknown.push(name);
       else if (value === undefined) unset.push(name);
       if (value === undefined) return whole;
-      return options.pattern ? escapeGlob(value) : value;
+      return quote(value);
     });
     return { text: expanded, changed, unknown, unset };
   }

@@ -71,6 +71,50 @@ export function didYouMean(name: string, known: readonly string[]): string {
   return near === undefined ? `Known here: ${known.join(", ")}.` : `Did you mean "${near}"?`;
 }
 
+/** How many items a list in a policy may have. */
+export const MAX_ITEMS = 20_000;
+
+/** A list; each item is read, and those that are wrong are left out (and reported). */
+export function list<T>(
+  context: Context,
+  node: Node,
+  what: string,
+  item: (node: Node) => T | undefined,
+): T[] {
+  if (node.kind !== "list") {
+    context.error(node.origin, "type", `${what} must be a list, not ${describe(node)}`);
+    return [];
+  }
+  if (node.items.length > MAX_ITEMS) {
+    context.error(node.origin, "value", `${what} has more than ${MAX_ITEMS} items`);
+    return [];
+  }
+  const values: T[] = [];
+  for (const each of node.items) {
+    const value = item(each);
+    if (value !== undefined) values.push(value);
+  }
+  return values;
+}
+
+/** One value or a list of them. */
+export function oneOrMore<T>(
+  context: Context,
+  node: Node,
+  what: string,
+  item: (node: Node) => T | undefined,
+): T[] {
+  if (node.kind !== "list") {
+    const value = item(node);
+    return value === undefined ? [] : [value];
+  }
+  // An empty list would read as "any" further on, which is not what anybody means by it.
+  if (node.items.length === 0) context.error(node.origin, "value", `${what} must not be an empty list`);
+  return list(context, node, what, item);
+}
+
+const NOTHING: readonly never[] = [];
+
 /** A mapping whose keys are known. Unknown keys are reported as it is made. */
 export class Fields {
   readonly #entries = new Map<string, Entry>();
@@ -111,6 +155,18 @@ export class Fields {
   /** The node under a key; undefined when the key is not there. */
   get(key: string): Node | undefined {
     return this.#entries.get(key)?.value;
+  }
+
+  /** What `read` makes of the node under a key; undefined when the key is not there. */
+  read<T>(key: string, read: (node: Node) => T | undefined): T | undefined {
+    const node = this.get(key);
+    return node === undefined ? undefined : read(node);
+  }
+
+  /** As `read`, for a key that takes one value or a list of them; empty when the key is not there. */
+  each<T>(key: string, what: string, read: (node: Node) => T | undefined): readonly T[] {
+    const node = this.get(key);
+    return node === undefined ? NOTHING : oneOrMore(this.context, node, what, read);
   }
 
   /** Where the key is written; the mapping itself when it is not. */

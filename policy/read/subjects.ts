@@ -2,8 +2,9 @@
 
 import { isWithin, parent } from "../match/path.js";
 import type { SubjectFiles, SubjectModel, SubjectTree, Transition } from "../model.js";
+import { readArgv } from "./argv.js";
+import { readSubjects } from "./base.js";
 import { type Context, Fields, type Node } from "./context.js";
-import { readArgv, readPatterns, readSubjects } from "./rules.js";
 import * as v from "./values.js";
 
 /** Folder of the shim in the sandbox. */
@@ -87,8 +88,8 @@ function readTransition(context: Context, node: Node, names: readonly string[]):
   if (fields === undefined) return undefined;
   fields.require("from", "Say whose exec it is.");
   const from = readSubjects(context, fields, "from", names);
-  const executable = readPatterns(context, fields, "executable");
-  const script = readPatterns(context, fields, "script");
+  const executable = v.pathPatterns(context, fields, "executable");
+  const script = v.pathPatterns(context, fields, "script");
   if (!fields.has("executable") && !fields.has("script")) fields.require("executable");
   return { from, executable, script, argv: readArgv(context, fields), origin: fields.origin };
 }

@@ -2,19 +2,20 @@
 
 import { argumentPatternError } from "../match/argv.js";
 import { formatCidr, parseCidr } from "../match/cidr.js";
+import { escapeGlob } from "../match/glob.js";
 import { hostPatternError, normalizeHost } from "../match/host.js";
 import { isCanonical, pathPatternError } from "../match/path.js";
 import type { HoldTerms, Ports } from "../model.js";
 import { type Context, describe, didYouMean, Fields, type Node } from "./context.js";
 
-/** How many items a list in a policy may have. */
-const MAX_ITEMS = 4096;
+export { list, oneOrMore } from "./context.js";
+
 /** Longest text value. */
 const MAX_TEXT = 8192;
 
 interface TextOptions {
-  /** Variables' values are escaped, since the text is a pattern. */
-  readonly pattern?: boolean;
+  /** Makes a variable's value stand for itself, where the text is a pattern. */
+  readonly escape?: (value: string) => string;
   /** Numbers and booleans are taken as they are written. */
   readonly plain?: boolean;
 }
@@ -31,7 +32,7 @@ export function text(
   if (!isText && !isPlain) {
     return context.error(node.origin, "type", `${what} must be text, not ${describe(node)}`);
   }
-  const expansion = context.variables.expand(node.text, { pattern: options.pattern === true });
+  const expansion = context.variables.expand(node.text, options.escape);
   for (const name of expansion.unknown) {
     const known = context.variables.names();
     const remedy = known.length === 0 ? 'Declare it under "variables".' : didYouMean(name, known);
@@ -173,6 +174,20 @@ export function duration(context: Context, node: Node, what: string): number | u
   return ms;
 }
 
+/** Text in which a SHA-256 is written, hex; lower case. */
+export function sha256(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what, { plain: true });
+  if (value === undefined) return undefined;
+  if (!/^[0-9a-fA-F]{64}$/.test(value))
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not a SHA-256`,
+      "Write its 64 hexadecimal digits, as sha256sum prints them.",
+    );
+  return value.toLowerCase();
+}
+
 /** An absolute path without patterns. A slash at the end is dropped. */
 export function path(context: Context, node: Node, what: string): string | undefined {
   const value = text(context, node, what);
@@ -189,7 +204,7 @@ export function path(context: Context, node: Node, what: string): string | undef
 }
 
 export function pathPattern(context: Context, node: Node, what: string): string | undefined {
-  const value = text(context, node, what, { pattern: true });
+  const value = text(context, node, what, { escape: escapeGlob });
   if (value === undefined) return undefined;
   const trimmed =
     value.length > 1 && value.endsWith("/") && !value.endsWith("\\/") ? value.slice(0, -1) : value;
@@ -199,12 +214,35 @@ export function pathPattern(context: Context, node: Node, what: string): string 
   return trimmed;
 }
 
+/** One path pattern or more under a key; none when the key is not there. */
+export function pathPatterns(context: Context, fields: Fields, key: string): readonly string[] {
+  return fields.each(key, `"${key}"`, (n) => pathPattern(context, n, `"${key}"`));
+}
+
 export function argumentPattern(context: Context, node: Node, what: string): string | undefined {
-  const value = text(context, node, what, { pattern: true, plain: true });
+  const value = text(context, node, what, { escape: escapeGlob, plain: true });
   if (value === undefined) return undefined;
   const why = argumentPatternError(value);
   if (why !== undefined)
     return context.error(node.origin, "value", `${what} "${value}" is not an argument pattern: ${why}`);
+  return value;
+}
+
+/** A pattern for the path of an HTTP request. Unlike a file's, it can end in "/". */
+export function httpPath(context: Context, node: Node, what: string): string | undefined {
+  const value = text(context, node, what, { escape: escapeGlob });
+  if (value === undefined) return undefined;
+  if (value.length > 1 && value.endsWith("/")) {
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" ends in "/"`,
+      `Write "${value}**" for what is below it.`,
+    );
+  }
+  const why = pathPatternError(value);
+  if (why !== undefined)
+    return context.error(node.origin, "value", `${what} "${value}" is not a path pattern: ${why}`);
   return value;
 }
 
@@ -247,43 +285,6 @@ export function ports(context: Context, node: Node, what: string): Ports | undef
   }
   const port = integer(context, node, what, 1, 65535);
   return port === undefined ? undefined : { first: port, last: port };
-}
-
-/** A list; each item is read, and those that are wrong are left out (and reported). */
-export function list<T>(
-  context: Context,
-  node: Node,
-  what: string,
-  item: (node: Node) => T | undefined,
-): T[] {
-  if (node.kind !== "list") {
-    context.error(node.origin, "type", `${what} must be a list, not ${describe(node)}`);
-    return [];
-  }
-  if (node.items.length > MAX_ITEMS) {
-    context.error(node.origin, "value", `${what} has more than ${MAX_ITEMS} items`);
-    return [];
-  }
-  return node.items.flatMap((each) => {
-    const value = item(each);
-    return value === undefined ? [] : [value];
-  });
-}
-
-/** One value or a list of them. */
-export function oneOrMore<T>(
-  context: Context,
-  node: Node,
-  what: string,
-  item: (node: Node) => T | undefined,
-): T[] {
-  if (node.kind !== "list") {
-    const value = item(node);
-    return value === undefined ? [] : [value];
-  }
-  // An empty list would read as "any" further on, which is not what anybody means by it.
-  if (node.items.length === 0) context.error(node.origin, "value", `${what} must not be an empty list`);
-  return list(context, node, what, item);
 }
 
 /** `{ timeout, default }`, with what is not said taken from `base`. */

@@ -1,0 +1,164 @@
+// What every rule has, whatever its section.
+
+import type {
+  HoldTerms,
+  RateLimit,
+  RuleAction,
+  RuleBase,
+  RuleMode,
+  RuleSeverity,
+  SubjectModel,
+} from "../model.js";
+import { type Context, Fields, type Node } from "./context.js";
+import { readWindows } from "./time.js";
+import * as v from "./values.js";
+
+export const ACTIONS: readonly RuleAction[] = ["allow", "deny", "hold", "log"];
+export const MODES: readonly RuleMode[] = ["enforce", "observe"];
+export const SEVERITIES: readonly RuleSeverity[] = ["info", "low", "medium", "high", "critical"];
+export const RULE_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
+export const SLUG_REMEDY = 'Use lower-case letters, digits and "-".';
+/** Most matches that a rate can allow. */
+export const MAX_RATE = 1_000_000;
+
+export type Section = "exec" | "file" | "network";
+
+/** What rules take from the rest of the policy. */
+export interface RuleSetting {
+  readonly subjects: readonly string[];
+  readonly approvals: HoldTerms;
+  /** The sandbox's user, for `owner: user`. */
+  readonly uid: number;
+}
+
+/** True for the actions that keep an action from going on. */
+export function restricts(action: RuleAction): boolean {
+  return action === "deny" || action === "hold";
+}
+
+/** Reads what all rules have in common; undefined when it has no usable id or action (which is reported). */
+export function readBase(
+  context: Context,
+  fields: Fields,
+  section: Section,
+  setting: RuleSetting,
+): RuleBase | undefined {
+  const idNode = fields.require("id", "Give the rule a name: verdicts and the audit speak of it by that.");
+  const actionNode = fields.require("action", "Say allow, deny, hold or log.");
+  const id = idNode && v.matching(context, idNode, "the id", RULE_ID, SLUG_REMEDY);
+  const action = actionNode && v.oneOf(context, actionNode, "the action", ACTIONS);
+  if (id === "default")
+    context.error(
+      fields.originOf("id"),
+      "value",
+      'the id "default" is taken by the default itself',
+      "Choose another.",
+    );
+  const subjects = readSubjects(context, fields, "subject", setting.subjects);
+  const hold = readHold(context, fields, action, setting);
+  const { mode, locked } = readMode(context, fields, action);
+  const base = {
+    message: fields.read("message", (n) => v.nonEmpty(context, n, "the message")) ?? "",
+    because: fields.read("because", (n) => v.nonEmpty(context, n, '"because"')) ?? "",
+    severity: fields.read("severity", (n) => v.oneOf(context, n, "the severity", SEVERITIES)) ?? "info",
+    tags: fields.read("tags", (n) => readTags(context, n)) ?? [],
+    when: fields.read("when", (n) => readWindows(context, n)) ?? [],
+    rate: fields.read("rate", (n) => readRate(context, fields, n, action)),
+    match: [],
+    notMatch: [],
+    origin: idNode?.origin ?? fields.origin,
+  };
+  if (id === undefined || action === undefined) return undefined;
+  return { id: `${section}/${id}`, subjects, action, hold, mode, locked, ...base };
+}
+
+/** Names of subjects under a key, each checked against the policy's. */
+export function readSubjects(
+  context: Context,
+  fields: Fields,
+  key: string,
+  known: readonly string[],
+): readonly string[] {
+  return fields.each(key, "the subject", (n) => v.oneOf(context, n, "the subject", known));
+}
+
+function readHold(
+  context: Context,
+  fields: Fields,
+  action: RuleAction | undefined,
+  setting: RuleSetting,
+): HoldTerms | undefined {
+  const node = fields.get("hold");
+  if (node === undefined) return action === "hold" ? setting.approvals : undefined;
+  if (action !== undefined && action !== "hold") {
+    context.error(
+      fields.originOf("hold"),
+      "value",
+      `"hold" has no meaning with the action "${action}"`,
+      'Remove it, or say "action: hold".',
+    );
+  }
+  const terms = v.holdTerms(context, node, "hold", setting.approvals);
+  return action === "hold" ? terms : undefined;
+}
+
+/** A floor that could permit, or that is only watched, would be none. */
+function readMode(
+  context: Context,
+  fields: Fields,
+  action: RuleAction | undefined,
+): { mode: RuleMode; locked: boolean } {
+  const mode = fields.read("mode", (n) => v.oneOf(context, n, "the mode", MODES)) ?? "enforce";
+  const locked = fields.read("locked", (n) => v.bool(context, n, '"locked"')) ?? false;
+  if (locked && action !== undefined && !restricts(action)) {
+    context.error(
+      fields.originOf("locked"),
+      "locked",
+      `a rule with the action "${action}" cannot be locked: a floor denies or holds`,
+      'Remove "locked", or say "action: deny" or "action: hold".',
+    );
+  }
+  if (locked && mode === "observe") {
+    context.error(
+      fields.originOf("mode"),
+      "locked",
+      "a locked rule cannot only observe",
+      'Remove "mode", or "locked".',
+    );
+  }
+  return { mode, locked };
+}
+
+function readTags(context: Context, node: Node): string[] {
+  const tags = v.oneOrMore(context, node, "tags", (n) =>
+    v.matching(context, n, "the tag", RULE_ID, SLUG_REMEDY),
+  );
+  return [...new Set(tags)];
+}
+
+function readRate(
+  context: Context,
+  rule: Fields,
+  node: Node,
+  action: RuleAction | undefined,
+): RateLimit | undefined {
+  if (action === "deny") {
+    context.error(
+      rule.originOf("rate"),
+      "value",
+      '"rate" has no meaning with the action "deny": it would deny the first ones and let the others go on',
+      "Give the rate to the rule that permits, and deny after it.",
+    );
+  }
+  const fields = Fields.of(context, node, "rate", ["max", "per"]);
+  const maxNode = fields?.require("max", "Say how many, e.g. { max: 30, per: 1m }.");
+  const perNode = fields?.require("per", "Say in what time, e.g. { max: 30, per: 1m }.");
+  const max = maxNode && v.integer(context, maxNode, "the max of a rate", 1, MAX_RATE);
+  const perMs = perNode && v.duration(context, perNode, "the time of a rate");
+  return max === undefined || perMs === undefined ? undefined : { max, perMs };
+}
+
+/** Names of the policy's subjects. */
+export function subjectNames(subjects: readonly SubjectModel[]): string[] {
+  return subjects.map((s) => s.name);
+}

@@ -1,0 +1,52 @@
+// The rules of "file".
+
+import type { FileOperationName, FileRule } from "../model.js";
+import { type RuleSetting, readBase } from "./base.js";
+import { type Context, Fields, type Node } from "./context.js";
+import { RULE_KEYS } from "./keys.js";
+import { readRuleList } from "./rules.js";
+import * as v from "./values.js";
+
+export const OPERATIONS: readonly FileOperationName[] = [
+  "read",
+  "write",
+  "open",
+  "create",
+  "delete",
+  "rename",
+  "link",
+  "truncate",
+  "chmod",
+  "exec",
+];
+export const LARGEST_ID = 2 ** 31 - 1;
+
+/** Reads the list; what is wrong is reported and left out. */
+export function readFileRules(context: Context, node: Node, setting: RuleSetting): FileRule[] {
+  return readRuleList(context, node, "file", (item) => readFileRule(context, item, setting));
+}
+
+function readFileRule(context: Context, node: Node, setting: RuleSetting): FileRule | undefined {
+  const fields = Fields.of(context, node, "a rule of file", RULE_KEYS.file);
+  if (fields === undefined) return undefined;
+  const base = readBase(context, fields, "file", setting);
+  fields.require("path");
+  const path = v.pathPatterns(context, fields, "path");
+  fields.require("operations", `Say which: ${OPERATIONS.join(", ")}.`);
+  const operations = fields.each("operations", "operations", (n) =>
+    v.oneOf(context, n, "an operation", OPERATIONS),
+  );
+  const owner = fields.each("owner", "the owner", (n) => readOwner(context, n, setting));
+  const optional = fields.read("optional", (n) => v.bool(context, n, '"optional"')) ?? false;
+  if (base === undefined || operations.length === 0 || path.length === 0) return undefined;
+  return { ...base, path, operations: OPERATIONS.filter((o) => operations.includes(o)), owner, optional };
+}
+
+/** A uid: a number, "root", or "user" for the sandbox's. */
+function readOwner(context: Context, node: Node, setting: RuleSetting): number | undefined {
+  if (node.kind === "scalar" && typeof node.value === "string" && !node.value.includes("${")) {
+    const name = v.oneOf(context, node, "the owner", ["root", "user"] as const);
+    return name === undefined ? undefined : name === "root" ? 0 : setting.uid;
+  }
+  return v.integer(context, node, "the owner's uid", 0, LARGEST_ID);
+}
