@@ -19,6 +19,8 @@ export interface Paths {
   readonly supervisorLog: string;
   readonly auditDb: string;
   readonly holdsDb: string;
+  /** How often rules with a rate have matched. */
+  readonly ratesDb: string;
   readonly sandboxesDb: string;
   /** First 8 hex digits of the SHA-256 of the runtime folder's path: part of the name of each cgroup and BPF pin. */
   readonly instance: string;
@@ -39,6 +41,7 @@ export function pathsOf(environment: NodeJS.ProcessEnv = process.env): Paths {
     supervisorLog: join(state, "supervisor.log"),
     auditDb: join(state, "audit.db"),
     holdsDb: join(state, "holds.db"),
+    ratesDb: join(state, "rates.db"),
     sandboxesDb: join(state, "sandboxes.db"),
     instance: createHash("sha256").update(runtime).digest("hex").slice(0, 8),
   };

@@ -32,7 +32,9 @@ function ended(sequence: number): Event {
 
 function summaries(): string[] {
   const audit = new AuditStore(world.paths.auditDb);
-  const none = { sandbox: "box", verdicts: [], text: "", sinceUs: 0, untilUs: 0, afterId: 0, limit: 0 };
+  const none = { sandbox: "box", verdicts: [],
+    severities: [],
+    tag: "", text: "", sinceUs: 0, untilUs: 0, afterId: 0, limit: 0 };
   const { records } = audit.query({ ...none, kinds: ["sandbox"] });
   audit.close();
   return records.map(({ summary }) => summary);
@@ -88,5 +90,5 @@ test("a live sandbox is decided about by the next supervisor under the policy th
   await world.supervisor?.stop();
   world.policy(["{ id: none, executable: /usr/bin/**, action: deny }"]);
   await world.up();
-  expect(world.supervisor?.parts.sandboxes.get("box")?.record.policyText).toContain("id: rest");
+  expect(world.supervisor?.parts.sandboxes.get("box")?.record.sources.at(-1)?.text).toContain("id: rest");
 });

@@ -18,6 +18,7 @@ import { AuditStore } from "./audit/store.js";
 import { ControlSocket } from "./control/server.js";
 import { controlService } from "./control/service.js";
 import { Decider } from "./decide/decider.js";
+import { RateBook } from "./decide/rates.js";
 import { HoldBook } from "./holds/book.js";
 import { HoldStore } from "./holds/store.js";
 import { LoaderLink, NoLoader } from "./loader/link.js";
@@ -63,12 +64,14 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
     const socket = new ControlSocket(paths.controlSocket, log);
     closers.push(() => socket.close());
     await socket.claim();
-    const audit = new AuditStore(paths.auditDb);
+    const sandboxes = new SandboxRegistry(new SandboxStore(paths.sandboxesDb));
+    closers.push(() => sandboxes.close());
+    const audit = new AuditStore(paths.auditDb, (hash, rule) => sandboxes.ruleNote(hash, rule));
     closers.push(() => audit.close());
     const holds = new HoldBook(new HoldStore(paths.holdsDb), options.holdGraceMs);
     closers.push(() => holds.close());
-    const sandboxes = new SandboxRegistry(new SandboxStore(paths.sandboxesDb));
-    closers.push(() => sandboxes.close());
+    const rates = new RateBook(paths.ratesDb);
+    closers.push(() => rates.close());
     const link = new LoaderLink({
       paths,
       log,
@@ -83,6 +86,7 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
     spawned = () => link.spawned;
     const decider = new Decider({
       holds,
+      rates,
       log,
       sandbox: (name) => sandboxes.get(name),
       send: (decision) => link.decide(decision),

@@ -127,6 +127,8 @@ export class Clawsec {
       sandbox: "",
       kinds: [],
       verdicts: [],
+      severities: [],
+      tag: "",
       text: "",
       sinceUs: 0,
       untilUs: 0,

@@ -13,10 +13,15 @@ import { follow } from "../stream.js";
 import { table } from "../table.js";
 import { instantUs } from "../when.js";
 
+/** As rules have them (policy/model.ts). */
+const SEVERITIES = ["info", "low", "medium", "high", "critical"] as const;
+
 interface SearchOptions {
   sandbox: string;
   kind: string[];
   verdict: Verdict[];
+  severity: string[];
+  tag: string;
   since: number;
   until: number;
   after: number;
@@ -37,6 +42,13 @@ export function addAuditCommands(program: Command, io: Io): void {
       verdictList,
       [],
     )
+    .option(
+      "--severity <severity>",
+      `only of rules of this severity (may be repeated): ${SEVERITIES.join(", ")}`,
+      severityList,
+      [],
+    )
+    .option("--tag <tag>", "only of rules with this tag", "")
     .option("--since <when>", "from then on: 10m, 2h, 3d ago, or an ISO time", instantUs, 0)
     .option("--until <when>", "up to then", instantUs, 0)
     .option("--after <id>", "only records with a larger id", whole, 0)
@@ -81,7 +93,7 @@ export function addAuditCommands(program: Command, io: Io): void {
           else print(io, cells(io, record).join("  "));
         };
         const base = { sandbox: options.sandbox, kinds: options.kind };
-        const none = { verdicts: [], text: "", sinceUs: 0, untilUs: 0, afterId: 0 };
+        const none = { verdicts: [], severities: [], tag: "", text: "", sinceUs: 0, untilUs: 0, afterId: 0 };
         // The newest of any kind: where following begins when nothing matches yet.
         const any = await call(
           client,
@@ -124,6 +136,8 @@ function requestOf(text: string, options: SearchOptions): QueryAuditRequest {
     sandbox: options.sandbox,
     kinds: options.kind,
     verdicts: options.verdict,
+    severities: options.severity,
+    tag: options.tag,
     sinceUs: options.since,
     untilUs: options.until,
     afterId: options.after,
@@ -141,6 +155,12 @@ function verdictList(value: string, before: Verdict[]): Verdict[] {
   const verdict = verdictOf(value);
   if (verdict === undefined) throw new InvalidArgumentError("One of allow, deny, hold, log.");
   return [...before, verdict];
+}
+
+function severityList(value: string, before: string[]): string[] {
+  if (!(SEVERITIES as readonly string[]).includes(value))
+    throw new InvalidArgumentError(`One of ${SEVERITIES.join(", ")}.`);
+  return [...before, value];
 }
 
 function whole(value: string): number {

@@ -21,6 +21,8 @@ export interface Row {
   policy_hash: string;
   latency_us: number;
   pid: number;
+  severity: string;
+  tags: string;
 }
 
 export type Filter = Partial<Omit<QueryAuditRequest, "limit">>;
@@ -36,6 +38,9 @@ export function filterOf(filter: Filter): { where: string; values: (string | num
   if (filter.sandbox) add("sandbox = ?", filter.sandbox);
   if (filter.kinds?.length) add(`kind IN (${marks(filter.kinds)})`, ...filter.kinds);
   if (filter.verdicts?.length) add(`verdict IN (${marks(filter.verdicts)})`, ...filter.verdicts);
+  if (filter.severities?.length)
+    add(`severity IN (${marks(filter.severities)})`, ...filter.severities);
+  if (filter.tag) add("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", filter.tag);
   if (filter.sinceUs) add("time_us >= ?", filter.sinceUs);
   if (filter.untilUs) add("time_us <= ?", filter.untilUs);
   if (filter.afterId) add("id > ?", filter.afterId);
@@ -64,6 +69,8 @@ export function toRecord(row: Row): AuditRecord {
     policyHash: row.policy_hash,
     latencyUs: row.latency_us,
     pid: row.pid,
+    severity: row.severity,
+    tags: JSON.parse(row.tags) as string[],
   };
 }
 

@@ -1,6 +1,6 @@
 /** What one row of the audit is made of, and how the loader's events become rows. */
 import type { AuditRecord } from "../../../proto/gen/clawsec/v1/control.js";
-import { Event, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { type DecisionEvent, Event, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
 import { actionLine } from "../../common/action.js";
 import { escapeTo } from "../../common/escape.js";
 import { stateWord, verdictWord } from "../../common/verdict.js";
@@ -20,7 +20,11 @@ export const KINDS = [
 export type Kind = (typeof KINDS)[number];
 
 /** A record before the store has given it an id. */
-export type NewRecord = Omit<AuditRecord, "id" | "kind"> & { kind: Kind };
+export type NewRecord = Omit<AuditRecord, "id" | "kind"> & {
+  kind: Kind;
+  /** The rule that observe mode kept from deciding: the record's severity and tags are then that rule's. */
+  observedRule?: string;
+};
 
 /** A record of the supervisor's own, with what it does not name left empty. */
 export function ownRecord(
@@ -38,6 +42,8 @@ export function ownRecord(
     policyHash: "",
     latencyUs: 0,
     pid: 0,
+    severity: "",
+    tags: [],
     ...fields,
     facts: JSON.stringify(facts) ?? "{}",
   };
@@ -59,6 +65,8 @@ export function recordOf(event: Event): NewRecord {
     rule: "",
     layer: "",
     latencyUs: 0,
+    severity: "",
+    tags: [],
   };
   const kind = event.kind;
   switch (kind?.$case) {
@@ -69,9 +77,10 @@ export function recordOf(event: Event): NewRecord {
         ...base,
         kind: action?.$case ?? "exec",
         execId: action?.$case === "exec" && action.value.execId !== "" ? action.value.execId : base.execId,
-        summary: decisionLine(actionLine(action), decision.verdict, decision.observed, decision.message),
+        summary: decisionLine(actionLine(action), decision),
         verdict: decision.verdict,
         rule: decision.rule,
+        observedRule: decision.observedRule,
         layer: decision.layer,
         latencyUs: decision.latencyUs,
       };
@@ -117,9 +126,12 @@ export function recordOf(event: Event): NewRecord {
   }
 }
 
-function decisionLine(action: string, verdict: Verdict, observed: Verdict, message: string): string {
+function decisionLine(action: string, { verdict, observed, observedRule, message }: DecisionEvent): string {
   const word = verdictWord(verdict) || "deny";
+  const by = observedRule === "" ? "" : ` by ${escapeTo(observedRule, 100)}`;
   const would =
-    observed !== Verdict.UNSPECIFIED && observed !== verdict ? ` (would be: ${verdictWord(observed)})` : "";
+    observed !== Verdict.UNSPECIFIED && observed !== verdict
+      ? ` (would be: ${verdictWord(observed)}${by})`
+      : "";
   return `${word}${would} ${action}${message === "" ? "" : `: ${escapeTo(message, 300)}`}`;
 }

@@ -27,6 +27,8 @@ const ALL: QueryAuditRequest = {
   sandbox: "",
   kinds: [],
   verdicts: [],
+    severities: [],
+    tag: "",
   text: "",
   sinceUs: 0,
   untilUs: 0,
@@ -49,7 +51,7 @@ describe("ingest", () => {
   test("acknowledges nothing and keeps nothing when the commit fails, and the batch is taken when sent again", () => {
     const lock = new Database(path);
     lock.exec("BEGIN IMMEDIATE");
-    const short = new AuditStore(path, 50);
+    const short = new AuditStore(path, undefined, 50);
     expect(() => short.ingest("boot-1", [denied(1), denied(2)])).toThrow(/locked/);
     lock.exec("ROLLBACK");
     lock.close();

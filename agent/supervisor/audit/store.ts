@@ -33,7 +33,9 @@ CREATE TABLE IF NOT EXISTS audit (
   latency_us INTEGER NOT NULL,
   pid INTEGER NOT NULL,
   boot_id TEXT,
-  sequence INTEGER
+  sequence INTEGER,
+  severity TEXT NOT NULL DEFAULT '',
+  tags TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS audit_by_event ON audit (boot_id, sequence) WHERE boot_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS audit_by_sandbox ON audit (sandbox, id);
@@ -45,10 +47,19 @@ CREATE TRIGGER IF NOT EXISTS audit_no_delete BEFORE DELETE ON audit
 
 const INSERT = `
 INSERT INTO audit (time_us, sandbox, subject, exec_id, parents, kind, summary, facts, verdict, rule, layer,
-  policy_hash, latency_us, pid, boot_id, sequence)
+  policy_hash, latency_us, pid, boot_id, sequence, severity, tags)
 VALUES (@timeUs, @sandbox, @subject, @execId, @parents, @kind, @summary, @facts, @verdict, @rule, @layer,
-  @policyHash, @latencyUs, @pid, @bootId, @sequence)
+  @policyHash, @latencyUs, @pid, @bootId, @sequence, @severity, @tags)
 `;
+
+/** What a policy says about one of its rules, for the audit. */
+export interface RuleNote {
+  readonly severity: string;
+  readonly tags: readonly string[];
+}
+
+/** Finds the note of a rule by the hash of its policy; undefined when either is not known. */
+export type NoteOf = (policyHash: string, rule: string) => RuleNote | undefined;
 
 /** What became of a batch of events. */
 export interface Ingested {
@@ -68,8 +79,15 @@ export class AuditStore extends EventEmitter<{ record: [AuditRecord] }> {
   readonly #lost = new Map<string, number>();
   #count: number;
 
-  /** Opens or makes the database at `path` (":memory:" for one that is not kept). `waitMs`: for another's lock. */
-  constructor(path: string, waitMs = 5000) {
+  /**
+   * Opens or makes the database at `path` (":memory:" for one that is not kept). `noteOf` says what the policy of a
+   * hash says about a rule; `waitMs`: for another's lock.
+   */
+  constructor(
+    path: string,
+    readonly noteOf: NoteOf = () => undefined,
+    waitMs = 5000,
+  ) {
     super();
     this.setMaxListeners(0);
     this.#db = new Database(path, { timeout: waitMs });
@@ -78,6 +96,7 @@ export class AuditStore extends EventEmitter<{ record: [AuditRecord] }> {
     // An acknowledged event must survive a power cut: WAL syncs at each commit only with FULL.
     this.#db.pragma("synchronous = FULL");
     this.#db.exec(SCHEMA);
+    addColumns(this.#db);
     this.#db.function("fold", { deterministic: true }, (text) => String(text).toLowerCase());
     this.#insert = this.#db.prepare(INSERT);
     this.#known = this.#db.prepare("SELECT 1 FROM audit WHERE boot_id = ? AND sequence = ?");
@@ -172,9 +191,20 @@ export class AuditStore extends EventEmitter<{ record: [AuditRecord] }> {
   }
 
   #write(record: NewRecord, bootId: string | null, sequence: number | null): AuditRecord {
-    const result = this.#insert.run({ ...record, parents: JSON.stringify(record.parents), bootId, sequence });
-    return { ...record, id: Number(result.lastInsertRowid) };
+    const { observedRule, ...rest } = record;
+    const { severity, tags } = this.noteOf(record.policyHash, observedRule || record.rule) ?? record;
+    const written = { ...rest, severity, tags: [...tags] };
+    const columns = { parents: JSON.stringify(record.parents), tags: JSON.stringify(tags) };
+    const result = this.#insert.run({ ...written, ...columns, bootId, sequence });
+    return { ...written, id: Number(result.lastInsertRowid) };
   }
+}
+
+/** Databases of before rules had a severity lack two columns. */
+function addColumns(db: Database.Database): void {
+  const known = new Set((db.pragma("table_info(audit)") as { name: string }[]).map(({ name }) => name));
+  if (!known.has("severity")) db.exec("ALTER TABLE audit ADD COLUMN severity TEXT NOT NULL DEFAULT ''");
+  if (!known.has("tags")) db.exec("ALTER TABLE audit ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'");
 }
 
 function gapRecord(event: Event, first: number, missing: number): NewRecord {

@@ -53,6 +53,8 @@ const audit = async (kinds: string[]) =>
     sandbox: "",
     kinds,
     verdicts: [],
+    severities: [],
+    tag: "",
     text: "",
     sinceUs: 0,
     untilUs: 0,

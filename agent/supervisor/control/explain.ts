@@ -4,7 +4,7 @@ import { renderDiagnostics } from "../../../policy/index.js";
 import type { ExplainRequest, ExplainResponse } from "../../../proto/gen/clawsec/v1/control.js";
 import { Refusal } from "../../common/grpc.js";
 import type { Parts } from "../parts.js";
-import { compileFor, compileHere, parse, readPolicy } from "../sandboxes/compile.js";
+import { compileFor, compileHere, loadPolicy } from "../sandboxes/compile.js";
 
 export function explain(parts: Parts, request: ExplainRequest): ExplainResponse {
   if (request.policyPath === "") {
@@ -18,7 +18,7 @@ export function explain(parts: Parts, request: ExplainRequest): ExplainResponse 
     const { explain: rules } = compileFor(sandbox.record, parts.link.capabilities, parts.paths);
     return { rules: [...rules] };
   }
-  const policy = parse(readPolicy(request.policyPath), request.policyPath, request.variables);
+  const policy = loadPolicy(request.policyPath, request.variables).policy;
   // Any command will do: which layer enforces a rule does not depend on it.
   const inputs = policy.sandbox.command.length === 0 ? { command: ["/bin/sh"] } : {};
   const result = compileHere(policy, parts.link.capabilities, parts.paths, inputs);

@@ -7,7 +7,7 @@ import { nowUs } from "../../common/time.js";
 import { isLive } from "../../common/verdict.js";
 import { ownRecord } from "../audit/record.js";
 import type { Parts } from "../parts.js";
-import { type Compiled, compileFor, parse, readPolicy } from "../sandboxes/compile.js";
+import { type Compiled, compileFor, loadPolicy } from "../sandboxes/compile.js";
 import type { SandboxRecord } from "../sandboxes/store.js";
 import { connectedLoader } from "./loader.js";
 
@@ -26,9 +26,8 @@ export async function reload(
   let candidate: SandboxRecord;
   let compiled: Compiled;
   try {
-    const policyText = readPolicy(policyPath);
-    const policy = parse(policyText, policyPath, before.variables);
-    candidate = { ...before, policyPath, policyText, policyHash: policy.hash, epoch: before.epoch + 1 };
+    const { policy, sources } = loadPolicy(policyPath, before.variables);
+    candidate = { ...before, policyPath, sources, policyHash: policy.hash, epoch: before.epoch + 1 };
     compiled = compileFor(candidate, parts.link.capabilities, parts.paths);
   } catch (error) {
     if (!(error instanceof Refusal) || error.code !== status.INVALID_ARGUMENT) throw error;

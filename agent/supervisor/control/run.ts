@@ -7,15 +7,14 @@ import { SANDBOX_NAME } from "../../common/names.js";
 import { nowUs } from "../../common/time.js";
 import { ownRecord } from "../audit/record.js";
 import type { Parts } from "../parts.js";
-import { compileFor, parse, readPolicy, requireCapabilities } from "../sandboxes/compile.js";
+import { compileFor, loadPolicy, requireCapabilities } from "../sandboxes/compile.js";
 import { readSecrets } from "../sandboxes/secrets.js";
 import type { SandboxRecord } from "../sandboxes/store.js";
 import { connectedLoader } from "./loader.js";
 
 /** Compiles, creates and starts. A failure leaves nothing behind. */
 export async function run(parts: Parts, request: RunRequest, by: string, term: string): Promise<RunResponse> {
-  const policyText = readPolicy(request.policyPath);
-  const policy = parse(policyText, request.policyPath, request.variables);
+  const { policy, sources } = loadPolicy(request.policyPath, request.variables);
   const name = request.name || policy.name;
   if (!SANDBOX_NAME.test(name)) {
     throw new Refusal(
@@ -28,7 +27,7 @@ export async function run(parts: Parts, request: RunRequest, by: string, term: s
   const record: SandboxRecord = {
     name,
     policyPath: request.policyPath,
-    policyText,
+    sources,
     policyHash: policy.hash,
     variables: request.variables,
     command: request.command,

@@ -12,6 +12,7 @@ import { HoldStore } from "../holds/store.js";
 import type { Sandbox } from "../sandboxes/registry.js";
 import { Decider } from "./decider.js";
 import { judge } from "./judge.js";
+import { RateBook } from "./rates.js";
 
 const TEXT = `
 apiVersion: clawsec/v1
@@ -41,7 +42,7 @@ function sandbox(policy: Sandbox["policy"] = policyOf(), epoch = 4): Sandbox {
   const record = {
     name: "box",
     policyPath: "/box.yaml",
-    policyText: TEXT,
+    sources: [{ reference: "/box.yaml", file: "/box.yaml", text: TEXT }],
     policyHash: "abc",
     variables: {},
     command: [],
@@ -113,6 +114,7 @@ describe("the decider", () => {
   let folder: string;
   let store: HoldStore;
   let book: HoldBook;
+  let rates: RateBook;
   let sent: Decision[];
   let current: Sandbox;
   let decider: Decider;
@@ -122,13 +124,15 @@ describe("the decider", () => {
     folder = mkdtempSync(join(tmpdir(), "clawsec-decide-"));
     store = new HoldStore(join(folder, "holds.db"));
     book = new HoldBook(store);
+    rates = new RateBook(":memory:");
     sent = [];
     current = sandbox();
     const log = makeLog({ kind: "none" });
-    decider = new Decider({ holds: book, log, sandbox: () => current, send: (made) => sent.push(made) });
+    decider = new Decider({ holds: book, rates, log, sandbox: () => current, send: (made) => sent.push(made) });
   });
   afterEach(() => {
     book.close();
+    rates.close();
     rmSync(folder, { recursive: true });
     vi.useRealTimers();
   });

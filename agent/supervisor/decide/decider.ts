@@ -13,9 +13,11 @@ import type { HoldBook } from "../holds/book.js";
 import { finalMessage, finalVerdict } from "../holds/outcome.js";
 import type { Sandbox } from "../sandboxes/registry.js";
 import { denial, judge } from "./judge.js";
+import type { RateBook } from "./rates.js";
 
 export interface DeciderParts {
   readonly holds: HoldBook;
+  readonly rates: RateBook;
   readonly log: Logger;
   readonly sandbox: (name: string) => Sandbox | undefined;
   readonly send: (decision: Decision) => void;
@@ -63,7 +65,7 @@ export class Decider {
       if (question.sandbox !== sandbox) continue;
       const hold = this.#parts.holds.ofQuestion(id);
       if (hold === undefined) continue;
-      const judgement = judge(question, this.#parts.sandbox(sandbox));
+      const judgement = judge(question, this.#parts.sandbox(sandbox), this.#parts.rates);
       if (judgement.kind === "hold") continue;
       const { verdict, rule } = judgement.decision;
       const allowed = verdict === Verdict.ALLOW || verdict === Verdict.LOG;
@@ -93,7 +95,7 @@ export class Decider {
 
   #answer(question: Question): void {
     const { holds, send } = this.#parts;
-    const judgement = judge(question, this.#parts.sandbox(question.sandbox));
+    const judgement = judge(question, this.#parts.sandbox(question.sandbox), this.#parts.rates);
     if (judgement.kind === "final") {
       if (question.holdId !== "") this.#endAs(question.holdId, judgement.decision);
       send(judgement.decision);
@@ -125,7 +127,7 @@ export class Decider {
       this.#waiting.delete(id);
       if (question === undefined) continue;
       // Judged again: an answer must not allow what the policy denies by now, and it must carry the present epoch.
-      const judgement = judge(question, this.#parts.sandbox(question.sandbox));
+      const judgement = judge(question, this.#parts.sandbox(question.sandbox), this.#parts.rates);
       const decision = { ...judgement.decision, holdId: hold.id };
       const deniedNow = judgement.kind === "final" && decision.verdict === Verdict.DENY;
       this.#parts.send(deniedNow ? decision : withOutcome(decision, hold));

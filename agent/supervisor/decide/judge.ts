@@ -4,6 +4,7 @@ import { CacheScope, type Decision, type Question, Verdict } from "../../../prot
 import { sentence } from "../../common/grpc.js";
 import type { HoldTerms } from "../holds/book.js";
 import type { Sandbox } from "../sandboxes/registry.js";
+import type { RateBook } from "./rates.js";
 
 export type Judgement =
   /** What holds, now. */
@@ -11,8 +12,8 @@ export type Judgement =
   /** A person decides. `allowed` is the decision that an allowance becomes. */
   | { kind: "hold"; terms: HoldTerms; decision: Decision };
 
-/** Judges a question under the policy of its sandbox. Never throws. */
-export function judge(question: Question, sandbox: Sandbox | undefined): Judgement {
+/** Judges a question under the policy of its sandbox. Without `rates`, every rate is used up. Never throws. */
+export function judge(question: Question, sandbox: Sandbox | undefined, rates?: RateBook): Judgement {
   if (sandbox === undefined) {
     return denied(question, `the supervisor has no policy for a sandbox of the name ${question.sandbox}`);
   }
@@ -25,7 +26,11 @@ export function judge(question: Question, sandbox: Sandbox | undefined): Judgeme
   }
   let evaluation: Evaluation;
   try {
-    evaluation = evaluate(sandbox.policy, question);
+    const timeMs = Date.now();
+    const used = (rule: string, perMs: number) => rates?.used(question, rule, perMs, timeMs) ?? Infinity;
+    evaluation = evaluate(sandbox.policy, question, { timeMs, used });
+    // Before the verdict: what is not counted must not be allowed.
+    rates?.note(question, evaluation.counted, timeMs);
   } catch (error) {
     return denied(question, `the policy's evaluator failed: ${sentence(error)}`);
   }
@@ -36,6 +41,8 @@ export function judge(question: Question, sandbox: Sandbox | undefined): Judgeme
     epoch: sandbox.record.epoch,
     enterSubject: evaluation.enterSubject,
     cacheScope: evaluation.cacheScope,
+    observed: evaluation.observed?.verdict ?? Verdict.UNSPECIFIED,
+    observedRule: evaluation.observed?.rule ?? "",
   };
   switch (evaluation.verdict) {
     case Verdict.ALLOW:

@@ -1,25 +1,24 @@
 /** From a policy file on this host to what the loader applies. All meaning is policy/'s; here are only the effects. */
-import { readFileSync, statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { status } from "@grpc/grpc-js";
 import {
   type Artefacts,
   type CompileResult,
   compile,
+  type Diagnostic,
   type ExplainRow,
   type Policy,
+  type PolicySource,
   parsePolicy,
   renderDiagnostics,
   type SecretItem,
 } from "../../../policy/index.js";
 import { type Capability, CapabilityState } from "../../../proto/gen/clawsec/v1/loader.js";
-import { Refusal, sentence } from "../../common/grpc.js";
+import { Refusal } from "../../common/grpc.js";
 import { hostView, maxOpenFiles } from "../../common/host.js";
 import type { Paths } from "../../common/paths.js";
+import { bundleBase, fileBase, readSource } from "../../common/sources.js";
 import type { SandboxRecord } from "./store.js";
-
-/** A policy larger than this is not one. */
-const MAX_POLICY_BYTES = 4 * 1024 * 1024;
 
 /** A policy that every layer of this host can enforce. */
 export interface Compiled {
@@ -31,30 +30,43 @@ export interface Compiled {
   readonly warnings: string[];
 }
 
-/** Reads a policy file. Throws a sentence. */
-export function readPolicy(path: string): string {
+/** A policy, and every text that it was read from. */
+export interface Loaded {
+  readonly policy: Policy;
+  /** The file itself last, before it what it extends. */
+  readonly sources: readonly PolicySource[];
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+/** Reads a policy file and what it extends. Throws a sentence, or its diagnostics, as INVALID_ARGUMENT. */
+export function loadPolicy(path: string, variables: Readonly<Record<string, string>>): Loaded {
   if (!isAbsolute(path)) {
     throw new Refusal(
       status.INVALID_ARGUMENT,
       `The policy's path ${path} is not absolute. Give the whole path.`,
     );
   }
-  try {
-    const size = statSync(path).size;
-    if (size > MAX_POLICY_BYTES) {
-      throw new Error(`it is ${size} bytes long, and a policy may have ${MAX_POLICY_BYTES}`);
-    }
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new Refusal(status.INVALID_ARGUMENT, `The policy ${path} cannot be read: ${sentence(error)}.`);
-  }
+  const source = readSource(path);
+  if ("error" in source) throw new Refusal(status.INVALID_ARGUMENT, `The policy ${source.error}.`);
+  return parsed(source.text, path, variables, fileBase);
 }
 
-/** Parses a policy's text. Throws its diagnostics as INVALID_ARGUMENT. */
-export function parse(text: string, path: string, variables: Readonly<Record<string, string>>): Policy {
-  const { policy, diagnostics } = parsePolicy(text, path, { variables });
+/** The policy of a record, from the texts that were applied, whatever the files are by now. Throws as loadPolicy. */
+export function storedPolicy(record: SandboxRecord): Loaded {
+  const main = record.sources.at(-1);
+  if (main === undefined) throw new Refusal(status.DATA_LOSS, "No text of the policy is stored.");
+  return parsed(main.text, main.file, record.variables, bundleBase(record.sources));
+}
+
+function parsed(
+  text: string,
+  path: string,
+  variables: Readonly<Record<string, string>>,
+  base: typeof fileBase,
+): Loaded {
+  const { policy, diagnostics, sources } = parsePolicy(text, path, { variables, base });
   if (policy === undefined) throw new Refusal(status.INVALID_ARGUMENT, renderDiagnostics(diagnostics));
-  return policy;
+  return { policy, sources, diagnostics };
 }
 
 /** Compiles a sandbox's policy for this host. Throws its diagnostics as INVALID_ARGUMENT. */
@@ -63,10 +75,7 @@ export function compileFor(
   capabilities: readonly Capability[],
   paths: Paths,
 ): Compiled {
-  const { policy, diagnostics } = parsePolicy(record.policyText, record.policyPath, {
-    variables: record.variables,
-  });
-  if (policy === undefined) throw new Refusal(status.INVALID_ARGUMENT, renderDiagnostics(diagnostics));
+  const { policy, diagnostics } = storedPolicy(record);
   const result = compileHere(policy, capabilities, paths, {
     name: record.name,
     command: record.command,

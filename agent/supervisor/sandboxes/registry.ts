@@ -2,8 +2,9 @@
 import type { Policy } from "../../../policy/index.js";
 import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
 import { sentence } from "../../common/grpc.js";
+import type { RuleNote } from "../audit/store.js";
 import { isLive } from "../../common/verdict.js";
-import { parse } from "./compile.js";
+import { storedPolicy } from "./compile.js";
 import type { SandboxRecord, SandboxStore } from "./store.js";
 
 /** A sandbox and its policy. */
@@ -17,16 +18,23 @@ export interface Sandbox {
   readonly lost: boolean;
 }
 
+/** Policies that are remembered by their hash. */
+const REMEMBERED = 32;
+
 export class SandboxRegistry {
   readonly #store: SandboxStore;
   readonly #sandboxes = new Map<string, Sandbox>();
   readonly #ended = new Set<string>();
+  /** Policies by their hash, the last used last: events arrive after their policy was replaced. */
+  readonly #byHash = new Map<string, Policy>();
 
   /** Reloads what `store` has. */
   constructor(store: SandboxStore) {
     this.#store = store;
     for (const record of store.all()) {
-      this.#sandboxes.set(record.name, { record, policy: reparse(record), info: undefined, lost: true });
+      const policy = reparse(record);
+      this.#sandboxes.set(record.name, { record, policy, info: undefined, lost: true });
+      if (!("unreadable" in policy)) this.#remember(policy);
     }
   }
 
@@ -41,9 +49,25 @@ export class SandboxRegistry {
   /** A new sandbox, or a new policy for one. On disk when this returns. */
   put(record: SandboxRecord, policy: Policy, info?: SandboxInfo): void {
     this.#store.put(record);
+    this.#remember(policy);
     const before = this.#sandboxes.get(record.name);
     this.#ended.delete(record.name);
     this.#sandboxes.set(record.name, { record, policy, info: info ?? before?.info, lost: false });
+  }
+
+  /** Severity and tags of a rule of a policy that is or was in force; undefined when either is not known. */
+  ruleNote(policyHash: string, id: string): RuleNote | undefined {
+    const policy = this.#byHash.get(policyHash);
+    return policy && notesOf(policy).get(id);
+  }
+
+  #remember(policy: Policy): void {
+    this.#byHash.delete(policy.hash);
+    this.#byHash.set(policy.hash, policy);
+    for (const hash of this.#byHash.keys()) {
+      if (this.#byHash.size <= REMEMBERED) break;
+      this.#byHash.delete(hash);
+    }
   }
 
   /** What the loader says of a sandbox now. */
@@ -95,9 +119,20 @@ export class SandboxRegistry {
   }
 }
 
+const NOTES = new WeakMap<Policy, Map<string, RuleNote>>();
+
+function notesOf(policy: Policy): Map<string, RuleNote> {
+  let notes = NOTES.get(policy);
+  if (notes === undefined) {
+    notes = new Map([...policy.exec, ...policy.file, ...policy.network].map((rule) => [rule.id, rule]));
+    NOTES.set(policy, notes);
+  }
+  return notes;
+}
+
 function reparse(record: SandboxRecord): Sandbox["policy"] {
   try {
-    return parse(record.policyText, record.policyPath, record.variables);
+    return storedPolicy(record).policy;
   } catch (error) {
     return { unreadable: `the stored policy of ${record.name} could not be read again: ${sentence(error)}` };
   }

@@ -1,6 +1,7 @@
 /** Under which policy each sandbox was started, on disk: a supervisor that comes back decides as the one before. */
 import { chmodSync } from "node:fs";
 import Database from "better-sqlite3";
+import type { PolicySource } from "../../../policy/index.js";
 
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS sandboxes (
@@ -13,8 +14,8 @@ CREATE TABLE IF NOT EXISTS sandboxes (
 export interface SandboxRecord {
   readonly name: string;
   readonly policyPath: string;
-  /** The file's text when it was applied: the file may have changed since. */
-  readonly policyText: string;
+  /** The text of every file of the policy when it was applied, the policy's own last: the files may have changed since. */
+  readonly sources: readonly PolicySource[];
   readonly policyHash: string;
   readonly variables: Readonly<Record<string, string>>;
   /** Replaces sandbox.command when not empty. */
