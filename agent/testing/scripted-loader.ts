@@ -61,13 +61,22 @@ export class ScriptedLoader {
   readonly applied: ApplyPolicyRequest[] = [];
   readonly calls: string[] = [];
   readonly sandboxes = new Map<string, SandboxInfo>();
-  /** Method that fails next, with these words. */
-  failing: { method: string; words: string } | undefined;
+  /** Method that fails from now on, with these words; with `after`, one call only, that after so many. */
+  failing: { method: string; words: string; after?: number } | undefined;
   /** What an attachment does; by default it echoes stdin and ends with code 7. */
   attached: (call: ServerDuplexStream<AttachInput, AttachOutput>) => void = echo;
 
   constructor(path: string) {
     this.#path = path;
+  }
+
+  /** The words with which a call of a method fails now; undefined when it does not. */
+  #failure(method: string): string | undefined {
+    const { failing } = this;
+    if (failing?.method !== method) return undefined;
+    if (failing.after === undefined) return failing.words;
+    this.failing = failing.after === 0 ? undefined : { ...failing, after: failing.after - 1 };
+    return failing.after === 0 ? failing.words : undefined;
   }
 
   async start(): Promise<void> {
@@ -131,9 +140,9 @@ export class ScriptedLoader {
       <Request, Response>(method: string, answer: (request: Request) => Response) =>
       (call: { request: Request }, callback: (error: object | null, response?: Response) => void) => {
         this.calls.push(method);
-        if (this.failing?.method === method) {
-          const { words: details } = this.failing;
-          callback({ code: status.INTERNAL, details });
+        const words = this.#failure(method);
+        if (words !== undefined) {
+          callback({ code: status.INTERNAL, details: words });
         } else {
           try {
             callback(null, answer(call.request));

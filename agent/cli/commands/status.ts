@@ -61,24 +61,31 @@ export function addStatusCommands(program: Command, io: Io): void {
       }),
     );
   program
-    .command("reload <name>")
-    .description("compile a sandbox's policy file again and apply it; a bad one changes nothing")
-    .option("-p, --policy <file>", "another file than the one it was started with")
+    .command("reload [names...]")
+    .description("compile the policy files of sandboxes again and apply them; a bad one changes nothing")
+    .option("--all", "every sandbox that runs")
+    .option("-p, --policy <file>", "another file than the one they were started with")
     .option("--json", "one JSON document")
-    .action((name: string, options: { policy?: string; json?: boolean }) =>
+    .action((names: string[], options: { policy?: string; all?: boolean; json?: boolean }) =>
       withSupervisor(io, async (client) => {
         const policyPath = options.policy === undefined ? "" : resolve(options.policy);
-        const response = await call(client, client.reloadPolicy, { name, policyPath }, 60_000);
+        const all = options.all ?? false;
+        if (all === names.length > 0) throw new CliError(Exit.usage, "Name sandboxes, or say --all.");
+        const response = await call(client, client.reloadPolicy, { names, all, policyPath }, 60_000);
         if (options.json) printJson(io, response);
         else if (!response.applied) {
+          const epochs = response.sandboxes.map(({ name, epoch }) => `${name} runs under epoch ${epoch}`);
           throw new CliError(
             Exit.policy,
-            `${response.diagnostics}\n\nNothing has changed: ${name} runs under epoch ${response.epoch}.`,
+            `${response.diagnostics}\n\nNothing has changed: ${epochs.join(", ")}.`,
           );
         } else {
           if (response.diagnostics !== "") say(io, response.diagnostics);
-          print(io, `${name}: epoch ${response.epoch}, policy ${response.policyHash.slice(0, 12)}`);
-          for (const part of response.needsRestart) print(io, `needs a restart: ${escapeText(part)}`);
+          if (response.sandboxes.length === 0) print(io, "No sandbox runs.");
+          for (const { name, epoch, policyHash, needsRestart } of response.sandboxes) {
+            print(io, `${name}: epoch ${epoch}, policy ${policyHash.slice(0, 12)}`);
+            for (const part of needsRestart) print(io, `${name} needs a restart: ${escapeText(part)}`);
+          }
         }
         if (!response.applied) io.exit = Exit.policy;
       }),

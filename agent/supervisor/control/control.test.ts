@@ -10,6 +10,7 @@ import {
   type HoldChange,
   HoldChangeKind,
   HoldOutcome,
+  type ReloadPolicyRequest,
   type RunRequest,
 } from "../../../proto/gen/clawsec/v1/control.js";
 import { type AttachOutput, SandboxState, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
@@ -208,12 +209,13 @@ describe("holds", () => {
 });
 
 describe("ReloadPolicy", () => {
-  const reload = () => call(world.control, world.control.reloadPolicy, { name: "box", policyPath: "" }, 5000);
+  const reload = (fields: Partial<ReloadPolicyRequest> = { names: ["box"] }) =>
+    call(world.control, world.control.reloadPolicy, { names: [], all: false, policyPath: "", ...fields }, 5000);
 
   test("applies a good candidate under the next epoch, and answers by it", async () => {
     await run();
     world.policy(["{ id: all, executable: /usr/bin/**, action: deny }"]);
-    expect(await reload()).toMatchObject({ applied: true, epoch: 2, needsRestart: [] });
+    expect(await reload()).toMatchObject({ applied: true, sandboxes: [{ epoch: 2, needsRestart: [] }] });
     expect(world.loader.applied[0]?.tables?.epoch).toBe(2);
     await world.loader.ask({ $case: "question", value: question(1, { epoch: 2 }) });
     expect(await world.loader.decision(1)).toMatchObject({
@@ -228,7 +230,7 @@ describe("ReloadPolicy", () => {
     await run(path);
     writeFileSync(path, "apiVersion: clawsec/v1\nkind: [\n");
     const response = await reload();
-    expect(response).toMatchObject({ applied: false, epoch: 1 });
+    expect(response).toMatchObject({ applied: false, sandboxes: [{ name: "box", epoch: 1 }] });
     expect(response.diagnostics).toContain("box.yaml:");
     expect(world.loader.applied).toEqual([]);
     await world.loader.ask({ $case: "question", value: question(1, {}, { executable: "/usr/bin/ls" }) });
@@ -258,10 +260,57 @@ describe("ReloadPolicy", () => {
     const path = world.policy(RULES);
     await run(path);
     writeFileSync(path, "resolver: { hosts: { a.test: 10.0.0.1 } }\n", { flag: "a" });
-    expect((await reload()).needsRestart).toEqual([]);
+    expect((await reload()).sandboxes[0]?.needsRestart).toEqual([]);
     const { readFileSync } = await import("node:fs");
     writeFileSync(path, readFileSync(path, "utf8").replace("mode: rw", "mode: ro"));
-    expect((await reload()).needsRestart.length).toBeGreaterThan(0);
+    expect((await reload()).sandboxes[0]?.needsRestart.length).toBeGreaterThan(0);
+  });
+
+  const other = () => world.policy(RULES, "other");
+  const epochs = async () =>
+    (await reload({ all: true })).sandboxes.map(({ name, epoch }) => [name, epoch]);
+
+  test("moves all sandboxes, or those that are named", async () => {
+    await run();
+    await run(other());
+    expect(await epochs()).toEqual([
+      ["box", 2],
+      ["other", 2],
+    ]);
+    expect((await reload({ names: ["other"] })).sandboxes).toMatchObject([{ name: "other", epoch: 3 }]);
+    expect(world.loader.applied.map(({ name }) => name)).toEqual(["box", "other", "other"]);
+  });
+
+  test("moves none when the policy of one is bad, and says which error it has", async () => {
+    await run();
+    const path = other();
+    await run(path);
+    writeFileSync(path, "kind: [\n");
+    const response = await reload({ all: true });
+    expect(response).toMatchObject({ applied: false, sandboxes: [{ epoch: 1 }, { epoch: 1 }] });
+    expect(response.diagnostics).toContain("other.yaml:");
+    expect(world.loader.applied).toEqual([]);
+  });
+
+  test("that the loader refuses for the second sandbox gives the first its old policy back", async () => {
+    await run();
+    await run(other());
+    world.policy(["{ id: all, executable: /usr/bin/**, action: deny }"]);
+    world.loader.failing = { method: "applyPolicy", words: "no", after: 1 };
+    await refused(reload({ all: true }));
+    expect(world.loader.applied.map(({ name, tables }) => [name, tables?.epoch])).toEqual([
+      ["box", 2],
+      ["box", 3],
+    ]);
+    await world.loader.ask({ $case: "question", value: question(1, { epoch: 3 }, { executable: "/usr/bin/ls" }) });
+    expect(await world.loader.decision(1)).toMatchObject({ verdict: Verdict.ALLOW, epoch: 3 });
+  });
+
+  test("refuses to guess: neither names nor all, and both", async () => {
+    await run();
+    expect((await refused(reload({}))).code).toBe(status.INVALID_ARGUMENT);
+    expect((await refused(reload({ all: true, names: ["box"] }))).code).toBe(status.INVALID_ARGUMENT);
+    expect((await refused(reload({ names: ["nobody"] }))).code).toBe(status.NOT_FOUND);
   });
 });
 

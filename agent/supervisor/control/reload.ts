@@ -1,71 +1,140 @@
-/** ReloadPolicy: the whole candidate is checked and compiled before anything changes. */
+/**
+ * ReloadPolicy: every candidate is checked and compiled before anything changes; then each sandbox gets its tables in
+ * one step. When the loader refuses one of them, those before it get their old policy back.
+ */
 import { status } from "@grpc/grpc-js";
 import { needsRestart } from "../../../policy/index.js";
-import type { ReloadPolicyRequest, ReloadPolicyResponse } from "../../../proto/gen/clawsec/v1/control.js";
-import { call, Refusal } from "../../common/grpc.js";
+import type {
+  ReloadPolicyRequest,
+  ReloadPolicyResponse,
+  ReloadPolicyResponse_SandboxPolicy,
+} from "../../../proto/gen/clawsec/v1/control.js";
+import { call, Refusal, sentence } from "../../common/grpc.js";
 import { nowUs } from "../../common/time.js";
 import { isLive } from "../../common/verdict.js";
 import { ownRecord } from "../audit/record.js";
 import type { Parts } from "../parts.js";
 import { type Compiled, compileFor, loadPolicy } from "../sandboxes/compile.js";
+import type { Sandbox } from "../sandboxes/registry.js";
 import type { SandboxRecord } from "../sandboxes/store.js";
 import { connectedLoader } from "./loader.js";
+
+/** A sandbox, and what it is to run under. */
+interface Candidate {
+  readonly sandbox: Sandbox;
+  readonly record: SandboxRecord;
+  readonly compiled: Compiled;
+  readonly restart: readonly string[];
+}
 
 export async function reload(
   parts: Parts,
   request: ReloadPolicyRequest,
   by: string,
 ): Promise<ReloadPolicyResponse> {
-  const sandbox = parts.sandboxes.get(request.name);
-  if (sandbox === undefined || (sandbox.info !== undefined && !isLive(sandbox.info.state))) {
-    throw new Refusal(status.NOT_FOUND, `No sandbox of the name ${request.name} is running.`);
+  const sandboxes = targets(parts, request);
+  connectedLoader(parts);
+  const candidates: Candidate[] = [];
+  for (const sandbox of sandboxes) {
+    try {
+      candidates.push(candidateOf(parts, sandbox, request.policyPath));
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.code !== status.INVALID_ARGUMENT) throw error;
+      return { applied: false, diagnostics: error.message, sandboxes: sandboxes.map((each) => present(each)) };
+    }
   }
-  const loader = connectedLoader(parts);
+  const done: Candidate[] = [];
+  for (const candidate of candidates) {
+    try {
+      await apply(parts, candidate.record, candidate.compiled);
+      done.push(candidate);
+    } catch (error) {
+      await restore(parts, candidate.sandbox, done);
+      throw error;
+    }
+  }
+  for (const candidate of done) record(parts, candidate, by);
+  return {
+    applied: true,
+    diagnostics: [...new Set(done.flatMap(({ compiled }) => compiled.warnings))].join("\n"),
+    sandboxes: done.map(({ record: { name, epoch, policyHash }, restart }) => ({
+      name,
+      epoch,
+      policyHash,
+      needsRestart: [...restart],
+    })),
+  };
+}
+
+function targets(parts: Parts, { names, all }: ReloadPolicyRequest): Sandbox[] {
+  if (all === names.length > 0) {
+    throw new Refusal(status.INVALID_ARGUMENT, "Name the sandboxes whose policy is to be reloaded, or say all of them.");
+  }
+  const live = ({ info }: Sandbox) => info === undefined || isLive(info.state);
+  if (all) return parts.sandboxes.all().filter(live);
+  return [...new Set(names)].map((name) => {
+    const sandbox = parts.sandboxes.get(name);
+    if (sandbox === undefined || !live(sandbox)) {
+      throw new Refusal(status.NOT_FOUND, `No sandbox of the name ${name} is running.`);
+    }
+    return sandbox;
+  });
+}
+
+/** Reads and compiles. Throws the policy's errors as INVALID_ARGUMENT. */
+function candidateOf(parts: Parts, sandbox: Sandbox, path: string): Candidate {
   const before = sandbox.record;
-  const policyPath = request.policyPath || before.policyPath;
-  let candidate: SandboxRecord;
-  let compiled: Compiled;
-  try {
-    const { policy, sources } = loadPolicy(policyPath, before.variables);
-    candidate = { ...before, policyPath, sources, policyHash: policy.hash, epoch: before.epoch + 1 };
-    compiled = compileFor(candidate, parts.link.capabilities, parts.paths);
-  } catch (error) {
-    if (!(error instanceof Refusal) || error.code !== status.INVALID_ARGUMENT) throw error;
-    const { epoch, policyHash } = before;
-    return { applied: false, epoch, policyHash, diagnostics: error.message, needsRestart: [] };
+  const policyPath = path || before.policyPath;
+  const { policy, sources } = loadPolicy(policyPath, before.variables);
+  const after = { ...before, policyPath, sources, policyHash: policy.hash, epoch: before.epoch + 1 };
+  const compiled = compileFor(after, parts.link.capabilities, parts.paths);
+  const running = compileFor(before, parts.link.capabilities, parts.paths).artefacts;
+  return { sandbox, record: after, compiled, restart: needsRestart(running, compiled.artefacts) };
+}
+
+/**
+ * Ours first: from the moment the loader has the new epoch, answers of the old one are void. Answers of the new
+ * policy under the new epoch are never weaker than asked for.
+ */
+async function apply(parts: Parts, record: SandboxRecord, { policy, artefacts }: Compiled): Promise<void> {
+  parts.sandboxes.put(record, policy);
+  const loader = connectedLoader(parts);
+  await call(loader, loader.applyPolicy, { name: record.name, tables: artefacts.tables }, 30_000);
+}
+
+/** The old policies again: that of the sandbox which failed here, those of the others under an epoch of their own. */
+async function restore(parts: Parts, failed: Sandbox, done: readonly Candidate[]): Promise<void> {
+  if (!("unreadable" in failed.policy)) parts.sandboxes.put(failed.record, failed.policy);
+  for (const { sandbox, record } of done) {
+    const { name } = record;
+    const back = { ...sandbox.record, epoch: record.epoch + 1 };
+    try {
+      await apply(parts, back, compileFor(back, parts.link.capabilities, parts.paths));
+    } catch (error) {
+      // It stays under the new policy, as a whole.
+      parts.log.error({ sandbox: name, error: sentence(error) }, "the old policy could not be applied again");
+    }
   }
-  const restart = needsRestart(
-    compileFor(before, parts.link.capabilities, parts.paths).artefacts,
-    compiled.artefacts,
-  );
-  // Ours first: from the moment the loader has the new epoch, answers of the old one are void. Answers of the new
-  // policy under the new epoch are never weaker than asked for; a failed apply puts the old one back.
-  parts.sandboxes.put(candidate, compiled.policy);
-  try {
-    const { tables } = compiled.artefacts;
-    await call(loader, loader.applyPolicy, { name: request.name, tables }, 30_000);
-  } catch (error) {
-    if (!("unreadable" in sandbox.policy)) parts.sandboxes.put(before, sandbox.policy);
-    throw error;
-  }
+}
+
+function record(parts: Parts, { sandbox, record, compiled, restart }: Candidate, by: string): void {
+  const { name, policyHash, policyPath: path, epoch } = record;
+  const before = sandbox.record.policyHash;
   parts.audit.append(
     ownRecord(
       {
         kind: "policy",
         timeUs: nowUs(),
-        sandbox: request.name,
-        policyHash: candidate.policyHash,
-        summary: `policy ${compiled.policy.name} applied, epoch ${candidate.epoch}`,
+        sandbox: name,
+        policyHash,
+        summary: `policy ${compiled.policy.name} applied, epoch ${epoch}`,
       },
-      { path: policyPath, epoch: candidate.epoch, by, needsRestart: restart, before: before.policyHash },
+      { path, epoch, by, needsRestart: restart, before },
     ),
   );
-  parts.decider.reconsider(request.name);
-  return {
-    applied: true,
-    epoch: candidate.epoch,
-    policyHash: candidate.policyHash,
-    diagnostics: compiled.warnings.join("\n"),
-    needsRestart: restart,
-  };
+  parts.decider.reconsider(name);
+}
+
+function present({ record: { name, epoch, policyHash } }: Sandbox): ReloadPolicyResponse_SandboxPolicy {
+  return { name, epoch, policyHash, needsRestart: [] };
 }
