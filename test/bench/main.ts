@@ -18,7 +18,16 @@ import {
   startFigure,
   throughputFigure,
 } from "./measures.js";
-import type { Figure } from "./stats.js";
+import {
+  compileFigure,
+  decisionFigure,
+  lowerFigure,
+  residentKiB,
+  SIZES,
+  tableBytes,
+  writePolicy,
+} from "./policy-measures.js";
+import { type Figure, figure } from "./stats.js";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const PORT = 7000;
@@ -66,8 +75,11 @@ async function main(): Promise<void> {
       server: { address, name: "allowed.test", port: PORT },
       say: (text) => console.log(`bench: ${text}`),
     };
+    const figures = policyFigures(folder);
+    for (const result of figures) setting.say(line(result));
     await proveDenials(setting);
-    const figures: Figure[] = [];
+    figures.push(await tableFigure(clawsec, folder, runtime));
+    setting.say(line(figures.at(-1) as Figure));
     for (const measure of [
       spawnFigure,
       roundTripFigure,
@@ -78,11 +90,7 @@ async function main(): Promise<void> {
     ]) {
       const result = await measure(setting);
       figures.push(result);
-      const { name, unit, baseline: before, ours, ratio } = result;
-      setting.say(
-        `${name}: baseline p50 ${before.p50} p99 ${before.p99} n ${before.n}; ours p50 ${ours.p50} p99 ${ours.p99} ` +
-          `n ${ours.n} ${unit}; ratio ${ratio}`,
-      );
+      setting.say(line(result));
     }
     console.log(`bench: written to ${write(figures)}`);
   } finally {
@@ -92,6 +100,45 @@ async function main(): Promise<void> {
     rmSync(folder, { recursive: true, force: true });
     rmSync(runtime, { recursive: true, force: true });
   }
+}
+
+function line({ name, unit, baseline, ours, ratio, ratioP99 }: Figure): string {
+  return (
+    `${name}: baseline p50 ${baseline.p50} p99 ${baseline.p99} n ${baseline.n}; ours p50 ${ours.p50} p99 ${ours.p99} ` +
+    `n ${ours.n} ${unit}; ratio ${ratio}, of the p99 ${ratioP99}`
+  );
+}
+
+/** Reading, compiling, deciding: what needs no sandbox. */
+function policyFigures(folder: string): Figure[] {
+  const files = join(folder, "files");
+  mkdirSync(files);
+  return [
+    ...SIZES.map((rules) => compileFigure(rules, files, rules > 1000 ? 12 : 30)),
+    ...SIZES.map((rules) => lowerFigure(rules, files, rules > 1000 ? 12 : 30)),
+    decisionFigure("exec", files),
+    decisionFigure("network", files),
+  ];
+}
+
+/** What the tables of 10,000 rules cost the loader, against those of 10. */
+async function tableFigure(clawsec: Clawsec, folder: string, runtime: string): Promise<Figure> {
+  const files = join(folder, "files");
+  const loader = Number(readFileSync(join(runtime, "loader.pid"), "utf8"));
+  const [small, large] = [writePolicy(10, files, folder), writePolicy(10_000, files, folder)];
+  const command = ["--", "/usr/bin/sleep", "600"];
+  await clawsec.must("run", "--detach", "--name", "bench-tables", "--policy", small, ...command);
+  const [bare, ours]: number[][] = [[], []];
+  for (let round = 0; round < 5; round++) {
+    await clawsec.must("reload", "bench-tables", "--policy", small);
+    bare?.push(residentKiB(loader));
+    await clawsec.must("reload", "bench-tables", "--policy", large);
+    ours?.push(residentKiB(loader));
+  }
+  await clawsec.must("kill", "bench-tables");
+  const sizes = SIZES.map((rules) => `${rules} rules ${tableBytes(rules, files)} bytes`).join(", ");
+  console.log(`bench: tables as they are sent to the loader: ${sizes}`);
+  return figure("memory of the loader with the tables of 10,000 rules", "KiB", "with those of 10 rules", bare ?? [], ours ?? []);
 }
 
 function write(figures: readonly Figure[]): string {

@@ -16,6 +16,8 @@ export interface Figure {
   readonly ours: Spread;
   /** ours.p50 / baseline.p50 */
   readonly ratio: number;
+  /** ours.p99 / baseline.p99 */
+  readonly ratioP99: number;
 }
 
 /**
@@ -42,7 +44,8 @@ export function figure(
   ours: readonly number[],
 ): Figure {
   const [before, after] = [spread(baseline), spread(ours)];
-  return { name, unit, baselineIs, baseline: before, ours: after, ratio: round(after.p50 / before.p50) };
+  const ratio = round(after.p50 / before.p50);
+  return { name, unit, baselineIs, baseline: before, ours: after, ratio, ratioP99: round(after.p99 / before.p99) };
 }
 
 function round(value: number): number {
