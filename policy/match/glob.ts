@@ -127,7 +127,11 @@ function matchTokens(tokens: readonly Token[], text: string): boolean {
     if (token?.kind === "run") {
       starToken = t++;
       starText = i;
-    } else if (token?.kind === "one" || (token?.kind === "char" && token.char === text[i])) {
+    } else if (token?.kind === "one") {
+      t++;
+      // A character is a code point, as for the gates: two units of UTF-16 where it takes two.
+      i += (text.codePointAt(i) as number) > 0xffff ? 2 : 1;
+    } else if (token?.kind === "char" && token.char === text[i]) {
       t++;
       i++;
     } else if (starToken >= 0) {
