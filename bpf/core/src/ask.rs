@@ -127,6 +127,18 @@ impl Drop for Inquiry {
     }
 }
 
+/// The decision on a hold, with what only the first answer said: the hold's id, and what was observed.
+pub fn after_hold(first: &pb::Decision, mut last: pb::Decision) -> pb::Decision {
+    if last.hold_id.is_empty() {
+        last.hold_id.clone_from(&first.hold_id);
+    }
+    if last.observed() == pb::Verdict::Unspecified {
+        last.observed = first.observed;
+        last.observed_rule.clone_from(&first.observed_rule);
+    }
+    last
+}
+
 /// A denial that the loader makes by itself.
 pub fn denial(question_id: u64, message: &str) -> pb::Decision {
     pb::Decision {

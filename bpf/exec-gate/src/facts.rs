@@ -77,20 +77,15 @@ pub fn unresolved(call: &Call) -> pb::ExecAction {
 
 /// The caller, as far as it costs nothing.
 pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
-    let record = lineage.record(image);
-    pb::Process {
+    let mut process = pb::Process {
         pid: task.pid.cast_unsigned(),
-        sandbox_pid: 0,
         uid: task.uid,
         gid: task.gid,
-        exec_id: lineage.id(image),
-        ancestors: record.as_ref().map_or_else(Vec::new, |record| {
-            record.ancestors.iter().map(|ancestor| lineage.id(*ancestor)).collect()
-        }),
-        executable: record.map(|record| record.executable.to_string()).unwrap_or_default(),
         comm: tracee::comm(task.tid),
         ..Default::default()
-    }
+    };
+    lineage.describe(image, &mut process);
+    process
 }
 
 /// Adds what only a question shows.

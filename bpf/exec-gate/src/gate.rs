@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use clawsec_core::{Asker, EventSink, Scope};
+use clawsec_core::{Asker, EventSink, Scope, pb};
 use tokio::runtime::Handle;
 
 use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
 use crate::bpf::{ExecVerify, FOREIGN};
 use crate::cache::Cache;
+use crate::digest::Digests;
 use crate::error::Error;
 use crate::file::Mounts;
 use crate::handler::ExecHandler;
@@ -21,6 +22,7 @@ use crate::hold::Tracer;
 use crate::image::Headers;
 use crate::lineage::Lineage;
 use crate::notify::{self, NotifyHandler, Serving};
+use crate::policy::ExecPolicy;
 use crate::reason::Budget;
 use crate::resolve::View;
 use crate::{observe, sys, tracee};
@@ -31,7 +33,7 @@ const VERDICTS_MAX: usize = 2048;
 /// A decision that may be used again.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    pub decision: clawsec_core::pb::Decision,
+    pub decision: pb::Decision,
     pub epoch: u64,
 }
 
@@ -42,7 +44,9 @@ pub(crate) struct Sandbox {
     pub view: View,
     pub headers: Headers,
     pub verdicts: Mutex<Cache<Vec<u8>, Arc<Verdict>>>,
+    pub digests: Digests,
     pub budget: Budget,
+    policy: RwLock<Arc<ExecPolicy>>,
 }
 
 impl Sandbox {
@@ -52,8 +56,15 @@ impl Sandbox {
             view: View::default(),
             headers: Headers::default(),
             verdicts: Mutex::new(Cache::new(VERDICTS_MAX)),
+            digests: Digests::default(),
             budget: Budget::default(),
+            policy: RwLock::default(),
         }
+    }
+
+    /// The policy that was applied last.
+    pub fn policy(&self) -> Arc<ExecPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -118,9 +129,10 @@ impl Shared {
         }
     }
 
-    /// The exec numbers that some process runs.
+    /// The exec numbers that some process runs, or will run when its exec is through.
     pub fn live_images(&self) -> HashSet<u64> {
-        self.verify.live_images().into_iter().collect()
+        let approved: Vec<u64> = self.pending().values().map(|entry| entry.exec).collect();
+        self.verify.live_images().into_iter().chain(approved).collect()
     }
 }
 
@@ -195,6 +207,24 @@ impl ExecGate {
         Ok(())
     }
 
+    /// Puts another policy in place for a sandbox whose scope was added. Its table is used from the moment on at which
+    /// the asker gives its epoch for the sandbox; until then, what it could answer is asked about.
+    ///
+    /// # Errors
+    /// The sandbox has no scope.
+    pub fn apply(&self, sandbox: &str, policy: ExecPolicy) -> Result<(), Error> {
+        let known = self.known(sandbox)?;
+        let mut place = known.policy.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(policy.after(&place));
+        Ok(())
+    }
+
+    fn known(&self, sandbox: &str) -> Result<Arc<Sandbox>, Error> {
+        let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
+        let known = sandboxes.values().find(|known| known.scope.sandbox == sandbox).map(Arc::clone);
+        known.ok_or_else(|| Error::Refused(format!("the sandbox {sandbox} has no scope")))
+    }
+
     /// Ends the verification of a sandbox. Its cgroups must be empty: what runs there later is not verified.
     pub fn remove_scope(&self, sandbox: &str) {
         let mut sandboxes = self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +257,7 @@ impl ExecGate {
         let kept = file.try_clone_to_owned().map_err(Error::io("the file to approve cannot be kept open"))?;
         let name = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept)));
         let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        self.shared.lineage.insert(exec, 0, &name, || self.shared.live_images());
+        self.shared.lineage.insert_first(exec, &name, || self.shared.live_images());
         let approval = Approval {
             inode: id.inode,
             argv_hash: self.shared.verify.hash(&bytes),
@@ -248,11 +278,9 @@ impl ExecGate {
         listener: OwnedFd,
         extra: HashMap<i64, Arc<dyn NotifyHandler>>,
     ) -> Result<Serving, Error> {
-        let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
-        let known = sandboxes.values().find(|known| known.scope.sandbox == sandbox);
-        let known = known.ok_or_else(|| Error::Refused(format!("the sandbox {sandbox} has no scope")))?;
+        let known = self.known(sandbox)?;
         let handler: Arc<dyn NotifyHandler> =
-            Arc::new(ExecHandler::new(Arc::clone(&self.shared), Arc::clone(&self.tracer), Arc::clone(known)));
+            Arc::new(ExecHandler::new(Arc::clone(&self.shared), Arc::clone(&self.tracer), known));
         let mut handlers = extra;
         handlers.insert(libc::SYS_execve, Arc::clone(&handler));
         handlers.insert(libc::SYS_execveat, handler);
@@ -260,17 +288,11 @@ impl ExecGate {
             .map_err(Error::io(format!("the system calls of {sandbox} cannot be served")))
     }
 
-    /// Exec id, ancestors (nearest first) and executable of the image that a process runs; empty when not known.
-    pub fn image_of(&self, pid: i32) -> (String, Vec<String>, String) {
+    /// Says which image a process runs, and which led to it, as far as it is known.
+    pub fn describe(&self, pid: i32, process: &mut pb::Process) {
         let number = self.shared.verify.image_of(pid);
-        let lineage = &self.shared.lineage;
-        match lineage.record(number) {
-            Some(record) => {
-                let ancestors = record.ancestors.iter().map(|ancestor| lineage.id(*ancestor)).collect();
-                (lineage.id(number), ancestors, record.executable.to_string())
-            }
-            None => (lineage.id(number), Vec::new(), String::new()),
-        }
+        self.shared.lineage.describe(number, process);
+        self.shared.lineage.describe_ancestors(number, process);
     }
 
     /// What the BPF programs counted since they were loaded.

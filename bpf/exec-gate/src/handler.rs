@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 
-use clawsec_core::{Outcome, SubjectScope, ask, pb};
+use clawsec_core::{SubjectScope, ask, pb};
 use nix::errno::Errno;
 use rustix::fs::{CWD, readlinkat};
 
@@ -15,7 +15,7 @@ use crate::image::{self, Call, Image};
 use crate::notify::{Notification, NotifyHandler};
 use crate::resolve::{Failure, Kind, Start};
 use crate::tracee::{self, Task};
-use crate::{facts, reason, sys, wait};
+use crate::{facts, reason, sys};
 
 /// `AT_EXECVE_CHECK` (6.14) is left out: with it nothing is executed, and a kernel without it says EINVAL too.
 const KNOWN_FLAGS: u64 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as u64;
@@ -41,6 +41,8 @@ pub(crate) struct Request {
     pub process: pb::Process,
     // Keys of the verdict cache: by file, and by file and arguments.
     keys: [Vec<u8>; 2],
+    // A later change of its files shows in these. Said when they were found: what they contain is read after that.
+    settled: bool,
 }
 
 /// What came of carrying out an allowance.
@@ -59,23 +61,17 @@ impl NotifyHandler for ExecHandler {
         // A thread that calls again has failed with what was approved before.
         self.shared.revoke_any(notification.tid);
         let Some(request) = self.read(notification) else { return };
-        match self.cached(&request) {
-            Some(verdict) => {
-                let mut decision = verdict.decision.clone();
-                decision.layer = "cache".into();
-                // It answers no question that is open.
-                decision.question_id = 0;
-                match decision.verdict() {
-                    pb::Verdict::Allow | pb::Verdict::Log if decision.enter_subject.is_empty() => {
-                        self.allow(request, &decision);
-                    }
-                    pb::Verdict::Allow | pb::Verdict::Log => {
-                        let this = self.clone();
-                        self.shared.handle.spawn(async move { this.allow_entering(request, decision).await });
-                    }
-                    _ => self.deny(request, &decision),
+        match self.tabled(&request).or_else(|| self.cached(&request)) {
+            Some(decision) => match decision.verdict() {
+                pb::Verdict::Allow | pb::Verdict::Log if decision.enter_subject.is_empty() => {
+                    self.allow(request, &decision);
                 }
-            }
+                pb::Verdict::Allow | pb::Verdict::Log => {
+                    let this = self.clone();
+                    self.shared.handle.spawn(async move { this.allow_entering(request, decision).await });
+                }
+                _ => self.deny(request, &decision),
+            },
             None => self.ask(request),
         }
     }
@@ -147,85 +143,32 @@ impl ExecHandler {
         let action = facts::action(&call, &image, &cwd, self.shared.lineage.id(exec));
         let process = facts::process(&self.shared.lineage, &task, parent);
         let keys = keys(&subject, &image, &call, &cwd);
-        Some(Request { notification, task, subject, image, exec, parent, action, process, keys })
+        let settled = image.files.iter().all(|file| is_settled(&file.id));
+        Some(Request { notification, task, subject, image, exec, parent, action, process, keys, settled })
     }
 
-    fn cached(&self, request: &Request) -> Option<Arc<Verdict>> {
+    fn cached(&self, request: &Request) -> Option<pb::Decision> {
         let epoch = self.shared.asker.epoch(&self.sandbox.scope.sandbox);
         let mut verdicts = self.sandbox.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        request.keys.iter().find_map(|key| verdicts.get(key).filter(|verdict| verdict.epoch == epoch))
+        let verdict =
+            request.keys.iter().find_map(|key| verdicts.get(key).filter(|verdict| verdict.epoch == epoch))?;
+        // It answers no question that is open.
+        Some(pb::Decision { layer: "cache".into(), question_id: 0, ..verdict.decision.clone() })
     }
 
-    fn remember(&self, request: &Request, decision: &pb::Decision) {
+    /// Keeps a decision for as much as it says it may be used again.
+    pub fn remember(&self, request: &Request, decision: &pb::Decision) {
         let key = match decision.cache_scope() {
             pb::CacheScope::File => &request.keys[0],
             pb::CacheScope::FileArgv => &request.keys[1],
             pb::CacheScope::None | pb::CacheScope::Unspecified => return,
         };
-        if !request.image.files.iter().all(|file| is_settled(&file.id)) {
+        if !request.settled {
             return;
         }
         let verdict = Arc::new(Verdict { decision: decision.clone(), epoch: decision.epoch });
         let mut verdicts = self.sandbox.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         verdicts.put(key.clone(), verdict);
-    }
-
-    fn ask(&self, mut request: Request) {
-        // Only for a question: nothing that is cached depends on them.
-        let envp =
-            request.notification.args[if request.notification.syscall == libc::SYS_execve { 2 } else { 3 }];
-        match facts::complete(&mut request.action, &mut request.process, request.task.tid, envp) {
-            Ok(()) => {}
-            Err(Failure::Errno(Errno::ESRCH)) => return,
-            Err(Failure::Errno(errno)) => {
-                let _ = request.notification.respond_errno(errno as i32);
-                return;
-            }
-            Err(Failure::Refused(message)) => {
-                self.deny(request, &pb::Decision { layer: "gate".into(), ..ask::denial(0, &message) });
-                return;
-            }
-        }
-        let question = pb::Question {
-            sandbox: self.sandbox.scope.sandbox.clone(),
-            subject: request.subject.name.clone(),
-            process: Some(request.process.clone()),
-            action: Some(pb::question::Action::Exec(request.action.clone())),
-            ..Default::default()
-        };
-        let mut inquiry = self.shared.asker.ask(question);
-        let this = self.clone();
-        self.shared.handle.spawn(async move {
-            let gone = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
-            let outcome = tokio::select! {
-                outcome = inquiry.next() => outcome,
-                () = wait::readable(gone) => {
-                    inquiry.gone("the process that wanted to exec is dead");
-                    return;
-                }
-            };
-            match outcome {
-                Outcome::Allow(decision) => {
-                    this.remember(&request, &decision);
-                    let carried = if decision.enter_subject.is_empty() {
-                        blocking(move || this.allow(request, &decision)).await
-                    } else {
-                        Some(this.allow_entering(request, decision).await)
-                    };
-                    if matches!(carried, Some(Carried::Gone)) {
-                        inquiry.gone("the process that wanted to exec is dead");
-                    }
-                }
-                Outcome::Deny(decision) => {
-                    blocking(move || {
-                        this.remember(&request, &decision);
-                        this.deny(request, &decision);
-                    })
-                    .await;
-                }
-                Outcome::Hold(decision) => this.hold(request, decision, inquiry).await,
-            }
-        });
     }
 
     /// Lets the exec happen, in the subject that the process is in. It enters another one at its exec event, and never

@@ -76,9 +76,11 @@ impl Headers {
             return Ok(header);
         }
         drop(known);
+        // Before it is read: what changes later has another time then.
+        let settled = is_settled(&file.id);
         let header = read_header(file)
             .map_err(|error| Failure::Refused(format!("the executable cannot be read ({error})")))?;
-        if is_settled(&file.id) {
+        if settled {
             known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.put(file.id, header.clone());
         }

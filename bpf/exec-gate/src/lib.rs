@@ -1,7 +1,8 @@
 //! Decides every exec of a sandbox, and sees to it that what was decided about is what runs.
 //!
 //! A call of execve or execveat arrives as a seccomp notification ([`notify`]). The gate reads it from the caller, finds
-//! the file that the kernel will load ([`resolve`], [`script`]), and uses a cached verdict or asks. Then:
+//! the file that the kernel will load ([`resolve`], [`script`]), and uses the policy's table or a cached verdict, or asks.
+//! Then:
 //! - **deny**: the call fails with EACCES, and a line on the caller's standard error says why;
 //! - **allow**: the file and a keyed hash of the arguments go into a BPF map, for one use by this thread, and the call
 //!   goes on. What the gate read could have been changed since. So a BPF program at `sched_process_exec` compares what
@@ -23,6 +24,7 @@
 
 mod bpf;
 mod cache;
+mod digest;
 mod error;
 mod facts;
 pub mod file;
@@ -33,15 +35,20 @@ mod image;
 mod lineage;
 pub mod notify;
 mod observe;
+mod policy;
 mod probe;
+mod question;
 mod reason;
 pub mod resolve;
 pub mod script;
 mod sys;
+mod table;
 pub mod tracee;
 mod wait;
 
 pub use bpf::abi::Counters;
 pub use error::Error;
 pub use gate::ExecGate;
+pub use policy::ExecPolicy;
 pub use probe::probe;
+pub use table::TableError;

@@ -96,20 +96,14 @@ fn report(shared: &Shared, event: &Event) {
             (event.exec, pb::event::Kind::Exit(exit))
         }
     };
-    let record = lineage.record(exec);
-    let process = pb::Process {
+    let mut process = pb::Process {
         pid: event.process,
-        sandbox_pid: 0,
         uid: event.uid,
         gid: event.gid,
-        exec_id: lineage.id(exec),
-        ancestors: record.as_ref().map_or_else(Vec::new, |record| {
-            record.ancestors.iter().map(|ancestor| lineage.id(*ancestor)).collect()
-        }),
-        executable: record.map(|record| record.executable.to_string()).unwrap_or_default(),
         comm: event.comm.clone(),
         ..Default::default()
     };
+    lineage.describe(exec, &mut process);
     shared.events.emit(pb::Event {
         time_us: sys::now_us(),
         sandbox: sandbox.map(|scope| scope.sandbox.clone()).unwrap_or_default(),

@@ -103,10 +103,8 @@ impl ExecHandler {
             Outcome::Allow(decision) => (decision, true),
             Outcome::Deny(decision) | Outcome::Hold(decision) => (decision, false),
         };
-        if decision.hold_id.is_empty() {
-            decision.hold_id.clone_from(&first.hold_id);
-        }
         let allowed = allowed && self.enter_held(image, &first, &mut decision).await;
+        let mut decision = ask::after_hold(&first, decision);
         let done =
             if allowed { self.tracer.resume(seized.key).await } else { self.tracer.kill(seized.key).await };
         let resumed_us = decided.elapsed().as_micros() as u64;

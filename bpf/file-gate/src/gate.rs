@@ -3,7 +3,7 @@
 use crate::cache::{Cache, Key};
 use crate::group::Group;
 use clawsec_core::who::{self, Describe};
-use clawsec_core::{Asker, EventSink, Outcome, Scope, pb, sys};
+use clawsec_core::{Asker, EventSink, Outcome, Scope, ask, pb, sys};
 use nix::sys::fanotify::{FanotifyEvent, MaskFlags};
 use std::fmt;
 use std::fs::{self, File};
@@ -244,9 +244,9 @@ impl Sandbox {
         });
         let question_id = inquiry.question_id;
         let mut outcome = inquiry.next().await;
-        let mut hold_id = String::new();
+        let mut first = None;
         if let Outcome::Hold(decision) = &outcome {
-            hold_id.clone_from(&decision.hold_id);
+            first = Some(decision.clone());
             inquiry.engaged(None);
             tokio::select! {
                 answer = inquiry.next() => outcome = answer,
@@ -258,7 +258,7 @@ impl Sandbox {
             }
         }
         let decided = Instant::now();
-        let (allowed, mut decision) = match outcome {
+        let (allowed, decision) = match outcome {
             Outcome::Allow(decision) => (true, decision),
             Outcome::Deny(decision) | Outcome::Hold(decision) => (false, decision),
         };
@@ -267,7 +267,10 @@ impl Sandbox {
         self.answer(key, allowed);
         let resumed = u64::try_from(decided.elapsed().as_micros()).unwrap_or(u64::MAX);
         inquiry.settled(if allowed { pb::Verdict::Allow } else { pb::Verdict::Deny }, resumed);
-        decision.hold_id = hold_id;
+        let decision = match &first {
+            Some(first) => ask::after_hold(first, decision),
+            None => decision,
+        };
         self.report(&subject.name, process, action, &decision, since, question_id);
     }
 

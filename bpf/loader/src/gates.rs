@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use clawsec_core::who::{Describe, FromProc};
 use clawsec_core::{EventSink, Scope};
-use clawsec_exec_gate::{ExecGate, notify::Serving};
+use clawsec_exec_gate::{ExecGate, ExecPolicy, TableError, notify::Serving};
 use clawsec_file_gate::{FileGate, SandboxFiles};
 use clawsec_net_gate::{NetGate, SandboxNet};
 use clawsec_proto as pb;
@@ -61,6 +61,12 @@ pub enum ApplyError {
     /// The network gate did not take its table.
     #[error(transparent)]
     Network(#[from] clawsec_net_gate::NetError),
+    /// The exec gate did not take its table.
+    #[error(transparent)]
+    Exec(#[from] TableError),
+    /// The exec gate does not know the sandbox.
+    #[error(transparent)]
+    Gate(#[from] clawsec_exec_gate::Error),
     /// Marks are on mounts, and mounts are made once.
     #[error(
         "the file guards of a sandbox cannot change while it lives: stop it and start it under the new policy"
@@ -75,7 +81,8 @@ impl ApplyError {
         match self {
             Self::Swap(SwapError::Unknown(_)) => Status::not_found(sentence),
             Self::Swap(SwapError::Stale { .. }) | Self::FileGuards => Status::failed_precondition(sentence),
-            Self::Network(_) => Status::invalid_argument(sentence),
+            Self::Network(_) | Self::Exec(_) => Status::invalid_argument(sentence),
+            Self::Gate(_) => Status::internal(sentence),
         }
     }
 }
@@ -85,12 +92,8 @@ struct Lineage(Arc<ExecGate>);
 
 impl Describe for Lineage {
     fn describe(&self, pid: i32) -> pb::Process {
-        let (exec_id, ancestors, executable) = self.0.image_of(pid);
         let mut process = FromProc.describe(pid);
-        (process.exec_id, process.ancestors) = (exec_id, ancestors);
-        if !executable.is_empty() {
-            process.executable = executable;
-        }
+        self.0.describe(pid, &mut process);
         process
     }
 }
@@ -141,6 +144,7 @@ impl Gates {
     ///
     /// The network table goes in twice. The first time it is checked and takes effect; then the epoch is raised, which
     /// voids what was answered before; the second time ends connections that an old answer let through in between.
+    /// The exec table is not used before its epoch. Blocks while the tables are compiled.
     ///
     /// # Errors
     /// The policy that was in force stays.
@@ -154,8 +158,10 @@ impl Gates {
             known.net.clone().ok_or_else(|| SwapError::Unknown(sandbox.to_owned()))?
         };
         let network = tables.network.clone().unwrap_or_default();
+        let exec = ExecPolicy::compile(tables)?;
         self.inner.tables.swap::<ApplyError>(sandbox, tables.epoch, &tables.policy_hash, || {
             net.apply(&network, tables.epoch)?;
+            self.inner.exec.apply(sandbox, exec)?;
             Ok(())
         })?;
         net.apply(&network, tables.epoch)?;
@@ -203,6 +209,7 @@ impl Inner {
         let name = &scope.sandbox;
         let tables = request.tables.as_ref();
         let tables = tables.ok_or_else(|| Error::Invalid("the policy tables are missing".into()))?;
+        let exec = ExecPolicy::compile(tables).map_err(|error| Error::Invalid(error.to_string()))?;
         let record = PolicyRecord {
             epoch: tables.epoch,
             hash: tables.policy_hash.clone(),
@@ -211,6 +218,7 @@ impl Inner {
         self.tables.insert(name, record);
         self.hold(name, |held| held.guards = sorted(&tables.file_guards));
         self.exec.add_scope(scope).map_err(failed)?;
+        self.exec.apply(name, exec).map_err(failed)?;
 
         let netns = self.netns_dir.join(name);
         let table = tables.network.clone().unwrap_or_default();

@@ -263,7 +263,13 @@ impl Host {
         let subjects: Vec<_> = sandbox.scope().subjects.iter().map(|subject| subject.name.clone()).collect();
         validate::policy_tables(&tables, &subjects)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.gates.apply(name, &tables).map_err(|refusal| refusal.status())?;
+        let gates = Arc::clone(&self.gates);
+        let owner = name.to_owned();
+        // Expressions are compiled.
+        let applied = tokio::task::spawn_blocking(move || gates.apply(&owner, &tables).map(|()| tables)).await;
+        let tables = applied
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|refusal| refusal.status())?;
         sandbox.set_policy(tables.epoch, &tables.policy_hash);
         tracing::info!(
             sandbox = name,

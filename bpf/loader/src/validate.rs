@@ -104,6 +104,9 @@ pub fn policy_tables(tables: &pb::PolicyTables, subjects: &[String]) -> Valid {
         path("a file guard", &guard.path)?;
         ensure!(guard.open || guard.names, "the file guard of {:?} guards nothing", guard.path);
     }
+    for row in tables.exec.iter().flat_map(|exec| &exec.rows) {
+        exec_row(row, subjects)?;
+    }
     let Some(network) = &tables.network else {
         return Err(Invalid("the network table is missing".into()));
     };
@@ -126,6 +129,19 @@ pub fn policy_tables(tables: &pb::PolicyTables, subjects: &[String]) -> Valid {
                 ports.last
             );
         }
+    }
+    Ok(())
+}
+
+// What its expression means is seen when the exec gate compiles it.
+fn exec_row(row: &pb::ExecRow, subjects: &[String]) -> Valid {
+    let rule = &row.rule;
+    let known = pb::Verdict::try_from(row.verdict).is_ok_and(|verdict| {
+        matches!(verdict, pb::Verdict::Allow | pb::Verdict::Deny | pb::Verdict::Log | pb::Verdict::Ask)
+    });
+    ensure!(known, "the verdict {} of exec row {rule:?} cannot stand in a table", row.verdict);
+    for subject in &row.subjects {
+        ensure!(subjects.contains(subject), "the exec row {rule:?} names no subject: {subject:?}");
     }
     Ok(())
 }
