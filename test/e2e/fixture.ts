@@ -75,15 +75,19 @@ export class Fixture {
       workspace: this.workspace,
       guarded: this.guarded,
       node: realpathSync(process.execPath),
+      ...this.hostVariables(),
     };
-    if (this.#hosts) {
-      variables.range = this.#hosts.range;
-      variables.web = this.#hosts.addresses["allowed.test"];
-      variables.other = this.#hosts.addresses["other.test"];
-    }
+    if (this.#hosts) variables.other = this.#hosts.addresses["other.test"];
     const flags = Object.entries(variables).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
     const policy = join(root, "test/e2e/verdicts.policy.yaml");
     return ["run", "--name", name, "--policy", policy, ...flags, ...extra, "--", ...command];
+  }
+
+  /** Values for the variables of a policy that speaks of the test hosts. */
+  hostVariables(): Record<string, string> {
+    return this.#hosts === undefined
+      ? {}
+      : { range: this.#hosts.range, web: this.#hosts.addresses["allowed.test"] };
   }
 
   /** A name that no sandbox of this fixture has had. */
