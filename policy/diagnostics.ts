@@ -75,7 +75,19 @@ export function renderDiagnostics(diagnostics: readonly Diagnostic[]): string {
   return texts.join("\n\n");
 }
 
-/** Findings in the order in which a reader of the file meets them. */
-export function sortDiagnostics(diagnostics: readonly Diagnostic[]): Diagnostic[] {
-  return [...diagnostics].sort((a, b) => a.origin.line - b.origin.line || a.origin.column - b.origin.column);
+/**
+ * Findings in the order in which a reader of the files meets them. Files in the order of `files`, then in that of the
+ * findings.
+ */
+export function sortDiagnostics(
+  diagnostics: readonly Diagnostic[],
+  files: readonly string[] = [],
+): Diagnostic[] {
+  const order = new Map<string, number>();
+  for (const file of [...files, ...diagnostics.map((d) => d.origin.file)])
+    if (!order.has(file)) order.set(file, order.size);
+  const rank = (d: Diagnostic) => order.get(d.origin.file) ?? 0;
+  return [...diagnostics].sort(
+    (a, b) => rank(a) - rank(b) || a.origin.line - b.origin.line || a.origin.column - b.origin.column,
+  );
 }

@@ -3,20 +3,36 @@
 
 import { createHash } from "node:crypto";
 
-/** JSON with sorted keys; `undefined` members are left out. */
-export function canonicalJson(value: unknown, omit: ReadonlySet<string> = new Set()): string {
+const NONE: ReadonlySet<string> = new Set();
+
+/**
+ * JSON with sorted keys; `undefined` members are left out, and so are those named in `omit`, at any depth but below a
+ * member named in `verbatim`.
+ */
+export function canonicalJson(
+  value: unknown,
+  omit: ReadonlySet<string> = NONE,
+  verbatim: ReadonlySet<string> = NONE,
+): string {
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
-  if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item, omit)).join(",")}]`;
+  if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item, omit, verbatim)).join(",")}]`;
   const members = Object.entries(value)
     .filter(([key, member]) => member !== undefined && !omit.has(key))
     .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
-    .map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member, omit)}`);
+    .map(([key, member]) => {
+      const text = verbatim.has(key) ? canonicalJson(member) : canonicalJson(member, omit, verbatim);
+      return `${JSON.stringify(key)}:${text}`;
+    });
   return `{${members.join(",")}}`;
 }
 
-/** Members that say where, not what. */
+/** Members that say where, not what. Examples decide nothing. */
 const PLACES: ReadonlySet<string> = new Set(["origin", "sourceFile", "hash", "layers", "match", "notMatch"]);
+/** Members whose keys are names that the policy chose. */
+const NAMES: ReadonlySet<string> = new Set(["environment", "resolverHosts"]);
 
 export function policyHash(policy: object): string {
-  return createHash("sha256").update(canonicalJson(policy, PLACES)).digest("hex");
+  return createHash("sha256")
+    .update(canonicalJson(policy, PLACES, NAMES))
+    .digest("hex");
 }

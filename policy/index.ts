@@ -20,4 +20,10 @@ export type { HostView, PathKind } from "./lower/host.js";
 export { PROTECTED_PATHS } from "./lower/mounts.js";
 export type { ExplainRow } from "./lower/report.js";
 export type * from "./model.js";
-export { type ParseOptions, type ParseResult, parsePolicy } from "./schema.js";
+export {
+  type ParseOptions,
+  type ParseResult,
+  type PolicySource,
+  parsePolicy,
+  type ReadBase,
+} from "./schema.js";

@@ -329,4 +329,20 @@ describe("the hash of a policy", () => {
     ];
     expect(new Set([base, ...others].map(hash)).size).toBe(others.length + 1);
   });
+
+  test("counts names that the policy chose, whatever they are called", () => {
+    const sandbox = (name: string, value: string) =>
+      hash(`sandbox: { environment: { ${name}: ${value} }, mounts: [{ source: /usr }] }`);
+    const resolver = (name: string, address: string) => hash(`resolver: { hosts: { ${name}: ${address} } }`);
+    for (const name of ["origin", "hash", "match", "notMatch", "layers", "sourceFile"]) {
+      expect(sandbox(name, "a")).not.toBe(sandbox(name, "b"));
+      expect(resolver(name, "192.0.2.1")).not.toBe(resolver(name, "192.0.2.2"));
+    }
+  });
+
+  test("does not depend on where things are written, nor on examples", () => {
+    expect(hash(`\n\n${base}`)).toBe(hash(base));
+    const text = policyText(base);
+    expect(parsePolicy(text, "a.yaml").policy?.hash).toBe(parsePolicy(text, "b.yaml").policy?.hash);
+  });
 });

@@ -1,14 +1,6 @@
 // What every rule has, whatever its section.
 
-import type {
-  HoldTerms,
-  RateLimit,
-  RuleAction,
-  RuleBase,
-  RuleMode,
-  RuleSeverity,
-  SubjectModel,
-} from "../model.js";
+import type { HoldTerms, RateLimit, RuleAction, RuleBase, RuleMode, RuleSeverity } from "../model.js";
 import { type Context, Fields, type Node } from "./context.js";
 import { readWindows } from "./time.js";
 import * as v from "./values.js";
@@ -27,8 +19,13 @@ export type Section = "exec" | "file" | "network";
 export interface RuleSetting {
   readonly subjects: readonly string[];
   readonly approvals: HoldTerms;
+  /** The terms that the rule's own file sees: a floor's do not change with the files that extend it. */
+  readonly ownApprovals: HoldTerms;
   /** The sandbox's user, for `owner: user`. */
   readonly uid: number;
+  /** Index of the file in `files`, which are furthest first. */
+  readonly layer: number;
+  readonly files: readonly string[];
 }
 
 /** True for the actions that keep an action from going on. */
@@ -55,8 +52,8 @@ export function readBase(
       "Choose another.",
     );
   const subjects = readSubjects(context, fields, "subject", setting.subjects);
-  const hold = readHold(context, fields, action, setting);
   const { mode, locked } = readMode(context, fields, action);
+  const hold = readHold(context, fields, action, locked ? setting.ownApprovals : setting.approvals);
   const base = {
     message: fields.read("message", (n) => v.nonEmpty(context, n, "the message")) ?? "",
     because: fields.read("because", (n) => v.nonEmpty(context, n, '"because"')) ?? "",
@@ -86,10 +83,10 @@ function readHold(
   context: Context,
   fields: Fields,
   action: RuleAction | undefined,
-  setting: RuleSetting,
+  approvals: HoldTerms,
 ): HoldTerms | undefined {
   const node = fields.get("hold");
-  if (node === undefined) return action === "hold" ? setting.approvals : undefined;
+  if (node === undefined) return action === "hold" ? approvals : undefined;
   if (action !== undefined && action !== "hold") {
     context.error(
       fields.originOf("hold"),
@@ -98,7 +95,7 @@ function readHold(
       'Remove it, or say "action: hold".',
     );
   }
-  const terms = v.holdTerms(context, node, "hold", setting.approvals);
+  const terms = v.holdTerms(context, node, "hold", approvals);
   return action === "hold" ? terms : undefined;
 }
 
@@ -156,9 +153,4 @@ function readRate(
   const max = maxNode && v.integer(context, maxNode, "the max of a rate", 1, MAX_RATE);
   const perMs = perNode && v.duration(context, perNode, "the time of a rate");
   return max === undefined || perMs === undefined ? undefined : { max, perMs };
-}
-
-/** Names of the policy's subjects. */
-export function subjectNames(subjects: readonly SubjectModel[]): string[] {
-  return subjects.map((s) => s.name);
 }

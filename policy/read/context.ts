@@ -9,6 +9,10 @@ export class Context {
 
   constructor(readonly variables: Variables) {}
 
+  add(findings: readonly Diagnostic[]): void {
+    for (const finding of findings) this.diagnostics.push(finding);
+  }
+
   error(origin: Origin, code: string, message: string, remedy = "", rule = ""): undefined {
     this.diagnostics.push({ severity: "error", code, message, remedy, rule, layer: "", origin });
     return undefined;

@@ -15,7 +15,7 @@ const SELECTORS = ["executable", "sha256", "script", "kind", "inWorkspace", "cat
 
 /** Reads the list; what is wrong is reported and left out. */
 export function readExecRules(context: Context, node: Node, setting: RuleSetting): ExecRule[] {
-  return readRuleList(context, node, "exec", (item) => readExecRule(context, item, setting));
+  return readRuleList(context, node, "exec", setting, (item) => readExecRule(context, item, setting));
 }
 
 function readExecRule(context: Context, node: Node, setting: RuleSetting): ExecRule | undefined {

@@ -23,7 +23,7 @@ export const LARGEST_ID = 2 ** 31 - 1;
 
 /** Reads the list; what is wrong is reported and left out. */
 export function readFileRules(context: Context, node: Node, setting: RuleSetting): FileRule[] {
-  return readRuleList(context, node, "file", (item) => readFileRule(context, item, setting));
+  return readRuleList(context, node, "file", setting, (item) => readFileRule(context, item, setting));
 }
 
 function readFileRule(context: Context, node: Node, setting: RuleSetting): FileRule | undefined {

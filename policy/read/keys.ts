@@ -34,3 +34,22 @@ export const RULE_KEYS = {
   file: [...COMMON, "path", "operations", "owner", "optional"],
   network: [...COMMON, "host", "cidr", "port", "ports", "protocol", "method", "path", "resolvesTo"],
 };
+
+export const POLICY_KEYS = [
+  "apiVersion",
+  "kind",
+  "metadata",
+  "extends",
+  "mode",
+  "waive",
+  "variables",
+  "sandbox",
+  "subjects",
+  "defaults",
+  "exec",
+  "file",
+  "network",
+  "secrets",
+  "approvals",
+  "resolver",
+];

@@ -12,7 +12,7 @@ const HTTP: readonly ProtocolName[] = ["http"];
 
 /** Reads the list; what is wrong is reported and left out. */
 export function readNetworkRules(context: Context, node: Node, setting: RuleSetting): NetworkRule[] {
-  return readRuleList(context, node, "network", (item) => readNetworkRule(context, item, setting));
+  return readRuleList(context, node, "network", setting, (item) => readNetworkRule(context, item, setting));
 }
 
 function readNetworkRule(context: Context, node: Node, setting: RuleSetting): NetworkRule | undefined {

@@ -1,19 +1,20 @@
-// A list of rules of one section.
+// A list of rules of one section of one file.
 
 import type { RuleBase } from "../model.js";
-import type { Section } from "./base.js";
+import type { RuleSetting, Section } from "./base.js";
 import type { Context, Node } from "./context.js";
 import * as v from "./values.js";
 
-/** A rule list; the same id twice is an error at the second. */
+/** Reads a rule list; the same id twice is an error at the second. */
 export function readRuleList<T extends RuleBase>(
   context: Context,
   node: Node,
   section: Section,
+  setting: RuleSetting,
   read: (node: Node) => T | undefined,
 ): T[] {
   const seen = new Map<string, T>();
-  for (const rule of v.list(context, node, section, read)) {
+  for (const rule of v.list(context, node, section, (item) => pinned(context, setting, () => read(item)))) {
     const first = seen.get(rule.id);
     if (first === undefined) seen.set(rule.id, rule);
     else {
@@ -28,4 +29,27 @@ export function readRuleList<T extends RuleBase>(
     }
   }
   return [...seen.values()];
+}
+
+/** A floor means what its own file says: a nearer file that gives one of its variables another value would move it. */
+function pinned<T extends RuleBase>(
+  context: Context,
+  setting: RuleSetting,
+  read: () => T | undefined,
+): T | undefined {
+  const { layer, files } = setting;
+  if (layer === files.length - 1) return read();
+  const { value: rule, used } = context.variables.recorded(read);
+  if (rule?.locked !== true) return rule;
+  for (const span of used.flatMap((name) => context.variables.spans(name))) {
+    if (span.from > layer || span.to <= layer) continue;
+    context.error(
+      rule.origin,
+      "locked",
+      `the rule ${rule.id} is locked, and ${files[span.to]} gives another value to its variable "${span.name}"`,
+      `Use another variable there, or give it when the policy is run: --var ${span.name}=VALUE.`,
+      rule.id,
+    );
+  }
+  return rule;
 }

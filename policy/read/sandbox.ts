@@ -3,6 +3,7 @@
 import { parseAddress } from "../match/cidr.js";
 import type { Limits, Mount, Publish, SandboxModel } from "../model.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
+import { mergeMaps, nearest } from "./merge.js";
 import * as v from "./values.js";
 
 const GiB = 2 ** 30;
@@ -32,7 +33,13 @@ const KEYS = [
   "supervisorGrace",
 ] as const;
 
-export function readSandbox(context: Context, node: Node): SandboxModel | undefined {
+/** Reads the sections of all files, furthest first; undefined when that is no mapping, which is reported. */
+export function readSandbox(context: Context, nodes: readonly Node[]): SandboxModel | undefined {
+  const node = mergeMaps(context, nodes, "sandbox", {
+    deep: ["user", "environment", "limits"],
+    joined: ["mounts", "publish"],
+  });
+  if (node === undefined) return undefined;
   const fields = Fields.of(context, node, "sandbox", KEYS);
   if (fields === undefined) return undefined;
   const get = <T>(key: (typeof KEYS)[number], read: (node: Node) => T | undefined): T | undefined => {
@@ -65,9 +72,15 @@ export function readSandbox(context: Context, node: Node): SandboxModel | undefi
         ),
       ) ?? "",
     environment: get("environment", (n) => readEnvironment(context, n)) ?? {},
-    mounts: mounts === undefined ? [] : v.list(context, mounts, "mounts", (n) => readMount(context, n)),
+    mounts: nearest(
+      mounts === undefined ? [] : v.list(context, mounts, "mounts", (n) => readMount(context, n)),
+      (mount) => mount.target,
+    ),
     limits: get("limits", (n) => readLimits(context, n)) ?? DEFAULT_LIMITS,
-    publish: get("publish", (n) => v.list(context, n, "publish", (i) => readPublish(context, i))) ?? [],
+    publish: nearest(
+      get("publish", (n) => v.list(context, n, "publish", (i) => readPublish(context, i))) ?? [],
+      (port) => port.sandboxPort,
+    ),
     supervisorGraceMs:
       get("supervisorGrace", (n) => v.duration(context, n, "supervisorGrace")) ?? DEFAULT_GRACE_MS,
     origin: fields.origin,

@@ -5,6 +5,7 @@ import type { SubjectFiles, SubjectModel, SubjectTree, Transition } from "../mod
 import { readArgv } from "./argv.js";
 import { readSubjects } from "./base.js";
 import { type Context, Fields, type Node } from "./context.js";
+import { nearest } from "./merge.js";
 import * as v from "./values.js";
 
 /** Folder of the shim in the sandbox. */
@@ -12,8 +13,16 @@ export const SHIM_FOLDER = "/.clawsec";
 /** Names in it that clawsec itself uses. */
 const TAKEN = ["init", "entry"];
 
-export function readSubjectList(context: Context, node: Node): SubjectModel[] {
-  const names = node.kind === "list" ? node.items.flatMap((item) => subjectName(item)) : [];
+/** Reads the sections of all files, furthest first: a subject of a nearer file replaces one of the same name. */
+export function readSubjectLists(context: Context, nodes: readonly Node[]): SubjectModel[] {
+  const names = nodes.flatMap((node) => (node.kind === "list" ? node.items.flatMap(subjectName) : []));
+  const subjects = nodes.flatMap((node) => readSubjectList(context, node, names));
+  const merged = nearest(subjects, (subject) => subject.name);
+  checkTransitions(context, merged);
+  return merged;
+}
+
+function readSubjectList(context: Context, node: Node, names: readonly string[]): SubjectModel[] {
   const subjects = v.list(context, node, "subjects", (item) => readSubject(context, item, names));
   if (node.kind === "list" && node.items.length === 0) {
     context.error(
@@ -36,7 +45,6 @@ export function readSubjectList(context: Context, node: Node): SubjectModel[] {
     }
     seen.set(subject.name, subject);
   }
-  checkTransitions(context, subjects);
   return subjects;
 }
 

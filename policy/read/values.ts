@@ -289,13 +289,17 @@ export function ports(context: Context, node: Node, what: string): Ports | undef
 
 /** `{ timeout, default }`, with what is not said taken from `base`. */
 export function holdTerms(context: Context, node: Node, what: string, base: HoldTerms): HoldTerms {
-  const fields = Fields.of(context, node, what, ["timeout", "default"]);
-  const timeout = fields?.get("timeout");
-  const onTimeout = fields?.get("default");
-  return {
-    timeoutMs: (timeout && duration(context, timeout, `the timeout of ${what}`)) ?? base.timeoutMs,
-    onTimeout:
-      (onTimeout && oneOf(context, onTimeout, `the default of ${what}`, ["deny", "allow"] as const)) ??
-      base.onTimeout,
-  };
+  return { ...base, ...partialHoldTerms(context, node, what) };
 }
+
+/** What of `{ timeout, default }` is said. */
+export function partialHoldTerms(context: Context, node: Node, what: string): Partial<HoldTerms> {
+  const fields = Fields.of(context, node, what, HOLD_KEYS);
+  const timeoutMs = fields?.read("timeout", (n) => duration(context, n, `the timeout of ${what}`));
+  const onTimeout = fields?.read("default", (n) =>
+    oneOf(context, n, `the default of ${what}`, ["deny", "allow"] as const),
+  );
+  return { ...(timeoutMs !== undefined && { timeoutMs }), ...(onTimeout !== undefined && { onTimeout }) };
+}
+
+const HOLD_KEYS = ["timeout", "default"];
