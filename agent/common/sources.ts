@@ -79,7 +79,7 @@ export function readSource(path: string): Source {
     // Asked before it is opened too: opening a device can do something.
     const why = unfit(statSync(path));
     if (why !== undefined) return { error: `${path} cannot be read: ${why}` };
-    handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_CLOEXEC);
+    handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const opened = unfit(fstatSync(handle));
     if (opened !== undefined) return { error: `${path} cannot be read: ${opened}` };
     const bytes = readUpTo(handle, MAX_POLICY_BYTES + 1);
