@@ -121,3 +121,53 @@ fn hash(file: &File) -> std::io::Result<Option<String>> {
     }
     Ok(Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Mounts;
+    use crate::resolve::Kind;
+    use std::path::Path;
+
+    fn found(path: &Path) -> Found {
+        let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let (id, _, stat) = Mounts::default().identify(fd.as_fd(), std::process::id() as i32).unwrap();
+        let path = path.as_os_str().as_encoded_bytes().to_vec();
+        Found { fd, path, id, kind: Kind::File, mode: u32::from(stat.stx_mode) }
+    }
+
+    // printf abc | sha256sum
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_content_is_kept_only_when_a_later_change_would_show() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "abc").unwrap();
+        let digests = Digests::default();
+        let fresh = found(&path);
+        assert_eq!(digests.read(&fresh).unwrap(), ABC);
+        assert_eq!(digests.known(&fresh), None);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(digests.read(&fresh).unwrap(), ABC);
+        assert_eq!(digests.known(&fresh).unwrap(), ABC);
+        std::fs::write(&path, "abd").unwrap();
+        assert_eq!(digests.known(&found(&path)), None);
+        assert_ne!(digests.read(&found(&path)).unwrap(), ABC);
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_is_too_large_is_an_error_and_a_small_one_beside_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let digests = Digests::default();
+        // It can be opened, and its reads fail.
+        let error = digests.read(&found(folder.path())).unwrap_err();
+        assert!(error.contains("cannot be read (Is a directory"), "{error}");
+        let path = folder.path().join("file");
+        std::fs::File::create(&path).unwrap().set_len(SIZE_MAX + 1).unwrap();
+        let error = digests.read(&found(&path)).unwrap_err();
+        assert!(error.contains("larger than 512 MiB"), "{error}");
+        std::fs::write(&path, "abc").unwrap();
+        assert_eq!(digests.read(&found(&path)).unwrap(), ABC);
+    }
+}

@@ -268,10 +268,34 @@ impl World {
 
     /// Starts an actor; it is served until it ends.
     pub fn start<S: AsRef<OsStr>>(&self, args: &[S]) -> Actor {
+        self.launch(Command::new(&programs().actor), args, |_| {})
+    }
+
+    /// As `run`, but the actor's own exec is the sandbox's first, as a loader's shim is.
+    pub fn run_first<S: AsRef<OsStr>>(&self, args: &[S]) -> Ended {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).arg(&programs().actor);
+        let file = fs::File::open(&programs().actor).unwrap();
+        let procs = self.scope.subjects[0].cgroup.join("cgroup.procs");
+        let all = [programs().actor.as_os_str(), procs.as_os_str()];
+        let all = all.into_iter().chain(args.iter().map(AsRef::as_ref));
+        let argv: Vec<Vec<u8>> = all.map(|text| text.as_encoded_bytes().to_vec()).collect();
+        let approve = |pid: i32| {
+            while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ") {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            fs::write(&procs, pid.to_string()).unwrap();
+            self.gate().approve_once(pid, std::os::fd::AsFd::as_fd(&file), &argv).unwrap();
+            // SAFETY: a signal to our own child.
+            unsafe { libc::kill(pid, libc::SIGCONT) };
+        };
+        self.launch(shell, args, approve).wait()
+    }
+
+    fn launch<S: AsRef<OsStr>>(&self, mut command: Command, args: &[S], ready: impl FnOnce(i32)) -> Actor {
         let unfiltered = args[0].as_ref() == "-";
         let (mut own, theirs) = UnixStream::pair().unwrap();
         let number = theirs.as_raw_fd();
-        let mut command = Command::new(&programs().actor);
         command
             .arg(self.scope.subjects[0].cgroup.join("cgroup.procs"))
             .args(args)
@@ -290,6 +314,7 @@ impl World {
         };
         let child = command.spawn().unwrap();
         drop(theirs);
+        ready(child.id() as i32);
         let mut serving = None;
         if !unfiltered {
             let mut listener = [0; 4];
