@@ -1,24 +1,26 @@
 //! The life of one connection: who, where to, what do the rows say, what does it look like, then yes or no.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Instant;
 
 use clawsec_proto as pb;
 use tokio::net::TcpStream;
 
-use crate::bpf::{Origin, Transport};
-use crate::decide::{Attempt, Final, Gone};
+use crate::bpf::Transport;
+use crate::decide::Final;
 use crate::dial::{self, DialError};
-use crate::first_bytes::{Form, Observation};
+use crate::first_bytes::{Care, Form, Observation};
+use crate::http;
 use crate::live::{self, Connection, Grant};
-use crate::peek::{self, Beginning};
+use crate::peek::{self, Beginning, First};
 use crate::pool;
-use crate::refuse::{self, Kind};
 use crate::report;
+use crate::request::Sight;
 use crate::shared::Shared;
 use crate::splice;
-use crate::table::{Destination, Ruling};
+use crate::story::{Story, microseconds};
+use crate::table::{Destination, Ruling, is_open};
 
 /// Serves one accepted connection to its end.
 pub(crate) async fn serve(shared: Arc<Shared>, client: TcpStream) {
@@ -53,18 +55,17 @@ async fn decide_and_carry(shared: &Shared, connection: &Connection, started: Ins
         report_unknown(shared, *target.ip(), target.port(), started);
         return;
     };
-    let destination = match destination(shared, *target.ip()) {
-        Ok(destination) => destination,
-        Err(why) => {
-            let story = Story { shared, client, started, origin, subject, port: target.port() };
-            let denied = Final::gate(pb::Verdict::Deny, "gate/unknown-address", why);
-            let nowhere = Destination::Address(*target.ip());
-            story.deny(&nowhere, &Observation::Nothing, Form::Reset, denied).await;
-            return;
-        }
+    let (destination, unknown) = match destination(shared, *target.ip()) {
+        Ok(destination) => (destination, None),
+        Err(why) => (Destination::Address(*target.ip()), Some(why)),
     };
-    let story = Story { shared, client, started, origin, subject, port: target.port() };
-    story.tell(connection, &destination).await;
+    let story = Story { shared, client, started, origin, subject, destination, port: target.port() };
+    if let Some(why) = unknown {
+        let denied = Final::gate(pb::Verdict::Deny, "gate/unknown-address", why);
+        story.deny(&Observation::Nothing.into(), Form::Reset, denied).await;
+        return;
+    }
+    while let Next::LookAgain = story.tell(connection).await {}
 }
 
 /// What an address stands for.
@@ -92,7 +93,7 @@ fn report_unknown(shared: &Shared, address: Ipv4Addr, port: u16, started: Instan
             action: Some(pb::decision_event::Action::Network(report::connection(
                 &Destination::Address(address),
                 port,
-                &Observation::Nothing,
+                &Observation::Nothing.into(),
                 "gate/unattributed",
             ))),
             verdict: pb::Verdict::Deny.into(),
@@ -105,227 +106,171 @@ fn report_unknown(shared: &Shared, address: Ipv4Addr, port: u16, started: Instan
     );
 }
 
-fn microseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A connection whose subject is known.
-struct Story<'a> {
-    shared: &'a Shared,
-    client: &'a Arc<TcpStream>,
-    started: Instant,
-    origin: Origin,
-    subject: Arc<str>,
-    port: u16,
+/// What comes after a look at a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Over,
+    /// What was known has changed before anything was carried.
+    LookAgain,
 }
 
 impl Story<'_> {
-    async fn tell(&self, connection: &Connection, destination: &Destination) {
-        let ruling = self.shared.table.load().rule_for(&self.subject, destination, self.port);
-        let observation = match peek::beginning(self.client, self.port).await {
-            Beginning::Seen(observation) => observation,
+    /// Looks at the beginning, decides, and carries to the end.
+    async fn tell(&self, connection: &Connection) -> Next {
+        let table = self.shared.table.load_full();
+        let looks = table.looks_at_protocols(&self.subject, &self.destination, self.port);
+        let sight: Sight = match peek::beginning(self.client, Care::of(self.port, looks)).await {
+            Beginning::Seen(observation) => observation.into(),
             Beginning::Bad(form, why) => {
+                let ruling = self.ruling(&table, &guess(form).into());
                 let denied = self.own_denial(&ruling, "gate/first-bytes", why);
-                self.deny(destination, &Observation::Other, form, denied).await;
-                return;
+                self.deny(&Observation::Other.into(), form, denied).await;
+                return Next::Over;
             }
             Beginning::Closed => {
                 live::abort(self.client);
-                let mut ended =
-                    self.own_denial(&ruling, "gate/closed", "the client closed before it said anything");
-                self.report(destination, &Observation::Nothing, &mut ended);
-                return;
+                let nothing = Observation::Nothing.into();
+                let ruling = self.ruling(&table, &nothing);
+                let why = "the client closed before it said anything";
+                self.report(&nothing, &mut self.own_denial(&ruling, "gate/closed", why));
+                return Next::Over;
             }
         };
-        let form = observation.form();
-        if let Some(denied) = self.mismatch(&ruling, destination, &observation) {
-            self.deny(destination, &observation, form, denied).await;
-            return;
+        if self.shared.table.load().epoch != table.epoch {
+            return Next::LookAgain;
         }
-        if let (true, Err(DialError::Refused(why) | DialError::Failed(why))) =
-            (is_open(ruling.verdict), dial::check_before(destination, &ruling))
+        if sight.observation.protocol() == pb::ObservedProtocol::Http
+            && table.looks_at_requests(&self.subject, &self.destination, self.port)
         {
-            let denied = Final::gate(pb::Verdict::Deny, &ruling.rule, &why);
-            self.deny(destination, &observation, form, denied).await;
-            return;
+            http::serve(self, connection, &sight).await;
+            return Next::Over;
         }
-        let attempt = Attempt {
-            shared: self.shared,
-            client: self.client,
-            origin: &self.origin,
-            subject: &self.subject,
-            destination,
-            port: self.port,
-        };
-        let decided = match attempt.decide(&ruling, &observation).await {
+        let form = sight.observation.form();
+        let ruling = self.ruling(&table, &sight);
+        if let Some(denied) = self.refused_unasked(&ruling, &sight) {
+            self.deny(&sight, form, denied).await;
+            return Next::Over;
+        }
+        let decided = match self.decide(&ruling, &sight).await {
             Ok(decided) => decided,
             Err(gone) => {
-                self.gone(destination, &observation, &ruling, gone);
-                return;
+                self.gone(&sight, &ruling, gone);
+                return Next::Over;
             }
         };
-        self.report_observed(destination, &observation, &ruling, &decided);
+        self.report_observed(&sight, &ruling, &decided);
         match decided.verdict {
-            pb::Verdict::Allow | pb::Verdict::Log => {
-                self.carry(connection, destination, &observation, decided).await;
+            pb::Verdict::Allow | pb::Verdict::Log => self.carry(connection, &sight, decided).await,
+            _ => {
+                self.deny(&sight, form, decided).await;
+                Next::Over
             }
-            _ => self.deny(destination, &observation, form, decided).await,
         }
     }
 
-    /// A denial by the gate of what a row might have allowed; a row that denies keeps its own words.
-    fn own_denial(&self, ruling: &Ruling, rule: &str, why: &str) -> Final {
-        match ruling.verdict {
-            pb::Verdict::Deny | pb::Verdict::Unspecified => {
-                Final::gate(pb::Verdict::Deny, &ruling.rule, &ruling.message)
+    /// What needs no answer: another name inside, or an address that no row can lead to.
+    pub(crate) fn refused_unasked(&self, ruling: &Ruling, sight: &Sight) -> Option<Final> {
+        if let Some(denied) = self.mismatch(ruling, sight) {
+            return Some(denied);
+        }
+        match dial::check_before(&self.destination, ruling) {
+            Err(DialError::Refused(why) | DialError::Failed(why)) if is_open(ruling.verdict) => {
+                Some(Final::gate(pb::Verdict::Deny, &ruling.rule, &why))
             }
-            _ => Final::gate(pb::Verdict::Deny, rule, why),
+            _ => None,
         }
     }
 
-    /// The name inside the connection must be the one that was dialled: behind one address may be many hosts.
-    fn mismatch(&self, ruling: &Ruling, destination: &Destination, seen: &Observation) -> Option<Final> {
-        let (Destination::Name(dialled), Some(inside)) = (destination, seen.host()) else { return None };
-        if **dialled == *inside {
-            return None;
-        }
-        let why = format!("the connection was made to {dialled} but asks for {inside}");
-        Some(self.own_denial(ruling, "gate/name-mismatch", &why))
-    }
-
-    /// Makes the other side of an allowed connection, and carries bytes until both sides have ended.
-    async fn carry(
+    /// Dials for what was allowed, and has the connection known as live.
+    pub(crate) async fn reach(
         &self,
         connection: &Connection,
-        destination: &Destination,
-        seen: &Observation,
-        mut decided: Final,
-    ) {
+        sight: &Sight,
+        decided: &Final,
+    ) -> Result<Arc<TcpStream>, Unreached> {
         // The table may have changed while somebody was asked.
         let table = self.shared.table.load_full();
-        let ruling = table.rule_for(&self.subject, destination, self.port);
-        let dialled = dial::dial(&table, destination, self.port, &ruling, &self.shared.lookups).await;
-        let upstream = match dialled {
-            Ok(upstream) => Arc::new(upstream),
-            Err(error) => {
-                self.not_reached(destination, seen, decided, error).await;
-                return;
-            }
-        };
-        let Ok(peer) = upstream.peer_addr() else {
-            let error = DialError::Failed("it was closed at once".into());
-            self.not_reached(destination, seen, decided, error).await;
-            return;
-        };
-        let grant = Grant {
-            subject: self.subject.clone(),
-            destination: destination.clone(),
-            port: self.port,
-            peer: peer.ip(),
-            asked: decided.asked,
-        };
+        let ruling = self.ruling(&table, sight);
+        let lookups = &self.shared.lookups;
+        let upstream = dial::dial(&table, &self.destination, self.port, &ruling, lookups).await;
+        let upstream = Arc::new(upstream.map_err(Unreached::Dial)?);
+        let closed = |_| Unreached::Dial(DialError::Failed("it was closed at once".into()));
+        let peer = upstream.peer_addr().map_err(closed)?;
+        let grant = self.grant(sight, peer.ip(), decided);
         // First into the list, then against the table: a table that comes between the two finds it there.
         if !connection.establish(upstream.clone(), Some(grant.clone())) {
-            return;
+            return Err(Unreached::Ended);
         }
         if !self.shared.stands(&grant) {
             live::abort(&upstream);
-            let denied = Final { verdict: pb::Verdict::Deny, ..decided };
-            let denied = Final { message: "the policy has changed meanwhile".into(), ..denied };
-            self.deny(destination, seen, seen.form(), denied).await;
-            return;
+            return Err(Unreached::Dial(DialError::Refused(CHANGED.into())));
         }
         splice::keep_alive(self.client);
         splice::keep_alive(&upstream);
-        self.report(destination, seen, &mut decided);
+        Ok(upstream)
+    }
+
+    /// Why this is let through, to an address that was dialled.
+    pub(crate) fn grant(&self, sight: &Sight, peer: IpAddr, decided: &Final) -> Grant {
+        Grant {
+            subject: self.subject.clone(),
+            destination: self.destination.clone(),
+            port: self.port,
+            seen: sight.seen(),
+            peer,
+            asked: decided.asked,
+        }
+    }
+
+    /// Makes the other side of an allowed connection, and carries bytes until both sides have ended.
+    async fn carry(&self, connection: &Connection, sight: &Sight, mut decided: Final) -> Next {
+        let upstream = match self.reach(connection, sight, &decided).await {
+            Ok(upstream) => upstream,
+            Err(Unreached::Ended) => return Next::Over,
+            Err(Unreached::Dial(error)) => {
+                let (end, kind, why) = Self::not_reached(decided, error);
+                self.refuse(sight, sight.observation.form(), end, kind, &why).await;
+                return Next::Over;
+            }
+        };
+        self.report(sight, &mut decided);
+        if sight.observation == Observation::Nothing && self.speaks_late(&upstream).await {
+            live::abort(&upstream);
+            return Next::LookAgain;
+        }
         match splice::both_ways(self.client, &upstream, &self.shared.large_pipes).await {
             Ok(carried) => {
                 tracing::debug!(sandbox = %self.shared.sandbox, ?carried, "connection ended");
             }
             Err(_) => splice::end_both(self.client, &upstream).await,
         }
+        Next::Over
     }
 
-    async fn not_reached(
-        &self,
-        destination: &Destination,
-        seen: &Observation,
-        decided: Final,
-        error: DialError,
-    ) {
-        match error {
-            DialError::Refused(why) => {
-                let denied =
-                    Final { verdict: pb::Verdict::Deny, layer: "gate".into(), message: why, ..decided };
-                self.deny(destination, seen, seen.form(), denied).await;
-            }
-            DialError::Failed(why) => {
-                let mut failed = Final { message: format!("allowed, but {why}"), ..decided };
-                self.report(destination, seen, &mut failed);
-                refuse::refuse(self.client, seen.form(), Kind::Failed, &why, &failed.rule).await;
-            }
-        }
-    }
-
-    async fn deny(&self, destination: &Destination, seen: &Observation, form: Form, mut denied: Final) {
-        // Before the client is told: whoever waits for the end of the connection finds the event there.
-        self.report(destination, seen, &mut denied);
-        refuse::refuse(self.client, form, Kind::Denied, &denied.message, &denied.rule).await;
-    }
-
-    fn gone(&self, destination: &Destination, seen: &Observation, ruling: &Ruling, gone: Gone) {
-        live::abort(self.client);
-        let message = "the client closed its connection while it waited for a decision";
-        let mut withdrawn = Final {
-            hold_id: gone.hold_id,
-            question_id: gone.question_id,
-            ..Final::gate(pb::Verdict::Deny, &ruling.rule, message)
-        };
-        self.report(destination, seen, &mut withdrawn);
-    }
-
-    /// Emits the event of a verdict that is being carried out, and settles its hold.
-    fn report(&self, destination: &Destination, seen: &Observation, decided: &mut Final) {
-        let event = pb::DecisionEvent {
-            action: Some(pb::decision_event::Action::Network(report::connection(
-                destination,
-                self.port,
-                seen,
-                &decided.rule,
-            ))),
-            verdict: decided.verdict.into(),
-            rule: decided.rule.clone(),
-            layer: decided.layer.clone(),
-            message: decided.message.clone(),
-            latency_us: microseconds(self.started),
-            hold_id: decided.hold_id.clone(),
-            observed: decided.observed.into(),
-            question_id: decided.question_id,
-            ..Default::default()
-        };
-        self.shared.reporter.decision(&self.subject, Some(report::process(&self.origin)), event);
-        if let Some(hold) = decided.hold.take() {
-            hold.settled(decided.verdict);
-        }
-    }
-
-    /// Emits what an observing row would have decided.
-    fn report_observed(
-        &self,
-        destination: &Destination,
-        seen: &Observation,
-        ruling: &Ruling,
-        decided: &Final,
-    ) {
-        let Some(observed) = &ruling.observed else { return };
-        let mut event = Final {
-            observed: observed.verdict,
-            ..Final::gate(decided.verdict, &observed.rule, "observed only: another rule decided")
-        };
-        self.report(destination, seen, &mut event);
+    /// Whether a client that was silent says the first word after all, where rows look at protocols: waiting a while
+    /// must not be a way around them.
+    async fn speaks_late(&self, upstream: &TcpStream) -> bool {
+        self.shared.table.load().looks_at_protocols(&self.subject, &self.destination, self.port)
+            && peek::first_word(self.client, upstream).await == First::Client
     }
 }
 
-fn is_open(verdict: pb::Verdict) -> bool {
-    !matches!(verdict, pb::Verdict::Deny | pb::Verdict::Unspecified)
+/// Said when a table has come between a decision and what follows from it.
+pub(crate) const CHANGED: &str = "the policy has changed meanwhile";
+
+/// Why there is no other side.
+#[derive(Debug)]
+pub(crate) enum Unreached {
+    /// The connection was ended meanwhile; nobody is left to be told.
+    Ended,
+    Dial(DialError),
+}
+
+/// What a beginning that was refused looked like.
+fn guess(form: Form) -> Observation {
+    match form {
+        Form::Tls => Observation::Tls(None),
+        Form::Http => Observation::Http(None),
+        Form::Reset => Observation::Other,
+    }
 }

@@ -1,6 +1,5 @@
 //! From a ruling to a final verdict: by the row itself, an answer that is known, or a question.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use clawsec_core::{Inquiry, Outcome};
@@ -8,21 +7,11 @@ use clawsec_proto as pb;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::bpf::Origin;
-use crate::first_bytes::Observation;
 use crate::report;
-use crate::shared::Shared;
-use crate::table::{Destination, Ruling};
-
-/// A connection that is to be decided.
-pub(crate) struct Attempt<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) client: &'a TcpStream,
-    pub(crate) origin: &'a Origin,
-    pub(crate) subject: &'a Arc<str>,
-    pub(crate) destination: &'a Destination,
-    pub(crate) port: u16,
-}
+use crate::request::Sight;
+use crate::shared::Asked;
+use crate::story::Story;
+use crate::table::Ruling;
 
 /// The end of deciding.
 #[derive(Debug)]
@@ -33,6 +22,8 @@ pub(crate) struct Final {
     pub(crate) message: String,
     pub(crate) hold_id: String,
     pub(crate) observed: pb::Verdict,
+    /// The rule that would have decided, with `observed`.
+    pub(crate) observed_rule: String,
     pub(crate) question_id: u64,
     /// It was an answer, not a row.
     pub(crate) asked: bool,
@@ -72,6 +63,7 @@ impl Final {
             message: message.to_owned(),
             hold_id: String::new(),
             observed: pb::Verdict::Unspecified,
+            observed_rule: String::new(),
             question_id: 0,
             asked: false,
             hold: None,
@@ -88,6 +80,7 @@ impl Final {
             message: decision.message,
             hold_id: decision.hold_id,
             observed,
+            observed_rule: decision.observed_rule,
             question_id,
             asked: true,
             hold,
@@ -95,9 +88,9 @@ impl Final {
     }
 }
 
-impl Attempt<'_> {
+impl Story<'_> {
     /// Decides. Waits as long as whoever is asked waits.
-    pub(crate) async fn decide(&self, ruling: &Ruling, observation: &Observation) -> Result<Final, Gone> {
+    pub(crate) async fn decide(&self, ruling: &Ruling, sight: &Sight) -> Result<Final, Gone> {
         match ruling.verdict {
             pb::Verdict::Allow | pb::Verdict::Log => {
                 return Ok(Final::gate(ruling.verdict, &ruling.rule, ""));
@@ -108,27 +101,30 @@ impl Attempt<'_> {
             pb::Verdict::Hold | pb::Verdict::Ask => {}
         }
         let epoch = self.shared.asker.epoch(&self.shared.sandbox);
-        if let Some(known) = self.shared.answers.get(self.subject, self.destination, self.port, epoch) {
+        let asked = Asked {
+            subject: self.subject.clone(),
+            destination: self.destination.clone(),
+            port: self.port,
+            seen: sight.seen(),
+            rule: ruling.rule.clone(),
+        };
+        if let Some(known) = self.shared.answers.get(&asked, epoch) {
             let verdict = allowed_or_denied(&known);
             return Ok(Final { layer: "cache".into(), ..Final::answer(verdict, known, 0, None) });
         }
+        let action = report::connection(&self.destination, self.port, sight, &ruling.rule);
         let inquiry = self.shared.asker.ask(pb::Question {
             sandbox: self.shared.sandbox.to_string(),
             subject: self.subject.to_string(),
-            process: Some(report::process(self.origin)),
-            action: Some(pb::question::Action::Network(report::connection(
-                self.destination,
-                self.port,
-                observation,
-                &ruling.rule,
-            ))),
+            process: Some(report::process(&self.origin)),
+            action: Some(pb::question::Action::Network(action)),
             ..Default::default()
         });
-        self.wait(inquiry, epoch).await
+        self.wait(inquiry, asked, epoch).await
     }
 
     /// Waits for the answer, or for the client to hang up.
-    async fn wait(&self, mut inquiry: Inquiry, epoch: u64) -> Result<Final, Gone> {
+    async fn wait(&self, mut inquiry: Inquiry, asked: Asked, epoch: u64) -> Result<Final, Gone> {
         let question_id = inquiry.question_id;
         let mut hold_id = String::new();
         let mut held = false;
@@ -152,7 +148,7 @@ impl Attempt<'_> {
                 Outcome::Deny(decision) => (pb::Verdict::Deny, decision),
             };
             let made_for = if decision.epoch == 0 { epoch } else { decision.epoch };
-            self.shared.answers.keep(self.subject, self.destination, self.port, made_for, &decision);
+            self.shared.answers.keep(asked, made_for, &decision);
             if decision.hold_id.is_empty() {
                 decision.hold_id = std::mem::take(&mut hold_id);
             }

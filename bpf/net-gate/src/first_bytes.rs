@@ -5,6 +5,7 @@
 
 use std::io::Cursor;
 
+use clawsec_proto as pb;
 use rustls::server::Acceptor;
 
 use crate::name;
@@ -19,8 +20,10 @@ pub(crate) enum Observation {
     Nothing,
     /// A TLS ClientHello, with the server name it asks for.
     Tls(Option<String>),
-    /// A request head, with the host it is for.
+    /// A request head of HTTP/1, with the host it is for.
     Http(Option<String>),
+    /// HTTP/2 without TLS: the host is inside compressed headers.
+    Http2,
     /// Something else.
     Other,
 }
@@ -52,8 +55,18 @@ impl Observation {
     pub(crate) fn form(&self) -> Form {
         match self {
             Self::Tls(_) => Form::Tls,
-            Self::Http(_) => Form::Http,
+            Self::Http(_) | Self::Http2 => Form::Http,
             Self::Nothing | Self::Other => Form::Reset,
+        }
+    }
+
+    /// The protocol, as rows and the contract call it.
+    pub(crate) fn protocol(&self) -> pb::ObservedProtocol {
+        match self {
+            Self::Nothing => pb::ObservedProtocol::None,
+            Self::Tls(_) => pb::ObservedProtocol::Tls,
+            Self::Http(_) | Self::Http2 => pb::ObservedProtocol::Http,
+            Self::Other => pb::ObservedProtocol::Other,
         }
     }
 
@@ -61,38 +74,83 @@ impl Observation {
     pub(crate) fn host(&self) -> Option<&str> {
         match self {
             Self::Tls(host) | Self::Http(host) => host.as_deref(),
-            Self::Nothing | Self::Other => None,
+            Self::Nothing | Self::Other | Self::Http2 => None,
         }
     }
 }
 
-/// Whether the port is one where TLS or HTTP is expected: there the gate waits for it, and takes nothing it can't read
-/// (what is unreadable here may well be readable to the server, and name another host). SSH is let through, because
-/// forges offer it on 443.
-pub(crate) fn is_strict(port: u16) -> bool {
-    matches!(port, 80 | 443 | 8080 | 8443)
+/// How closely a beginning is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// What cannot be read is let through as [`Observation::Other`].
+    Usual,
+    /// A row looks at the protocol: what a server could take for HTTP, and is not read as HTTP here, is refused.
+    Close,
+    /// On a port where TLS or HTTP is expected, the gate waits for it, and takes nothing it can't read (what is
+    /// unreadable here may well be readable to the server, and name another host). SSH is let through, because forges
+    /// offer it on 443.
+    Strict,
 }
 
-/// Reads the beginning of a connection to this port.
-pub(crate) fn read(bytes: &[u8], port: u16) -> Reading {
+impl Care {
+    /// For a port. `looks` says whether a row looks at the protocol of connections to it.
+    pub(crate) fn of(port: u16, looks: bool) -> Self {
+        match port {
+            80 | 443 | 8080 | 8443 => Self::Strict,
+            _ if looks => Self::Close,
+            _ => Self::Usual,
+        }
+    }
+}
+
+/// Reads the beginning of a connection.
+pub(crate) fn read(bytes: &[u8], care: Care) -> Reading {
     let reading = match bytes.first() {
         None => return Reading::More,
         Some(0x16) => read_tls(bytes),
         Some(byte) if byte.is_ascii_uppercase() || matches!(byte, b'\r' | b'\n') => read_http(bytes),
         Some(_) => Reading::Seen(Observation::Other),
     };
-    match reading {
-        Reading::More if bytes.len() >= LONGEST => {
+    match (reading, care) {
+        (Reading::More, _) if bytes.len() >= LONGEST => {
             Reading::Bad(form_guess(bytes), "its first message is over 16 KiB")
         }
-        Reading::Seen(Observation::Other) if is_strict(port) && !is_ssh(bytes) => {
+        (Reading::Seen(Observation::Other), Care::Strict) if !is_ssh(bytes) => {
             match b"SSH-".starts_with(bytes) {
                 true => Reading::More,
                 false => Reading::Bad(form_guess(bytes), "its first bytes are neither TLS nor HTTP"),
             }
         }
-        other => other,
+        (Reading::Seen(Observation::Other), Care::Close) => match passes_for_http(bytes) {
+            Some(true) => {
+                Reading::Bad(Form::Http, "its first line looks like HTTP and cannot be read as such")
+            }
+            None if bytes.len() >= LONGEST => Reading::Bad(Form::Reset, "its first line is over 16 KiB"),
+            None => Reading::More,
+            Some(false) => Reading::Seen(Observation::Other),
+        },
+        (other, _) => other,
     }
+}
+
+/// Whether a server could take a first line that is not HTTP for HTTP; `None` until the line is there. Rows that look
+/// at protocols must not be evaded by a method in small letters, a strange space, or a line that is finished late.
+fn passes_for_http(bytes: &[u8]) -> Option<bool> {
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let bytes = &bytes[blank..];
+    if !bytes.first().is_none_or(u8::is_ascii_alphabetic) {
+        return Some(false);
+    }
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let line = &bytes[..end.unwrap_or(bytes.len())];
+    if line.contains(&0) {
+        return Some(false);
+    }
+    end?;
+    let names_http = line.windows(5).any(|word| word.eq_ignore_ascii_case(b"HTTP/"));
+    // HTTP/0.9 names itself nowhere: "GET /path".
+    let target = line.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
+    Some(names_http || target.starts_with(b"/") || target.starts_with(b"http"))
 }
 
 /// The protocol that unreadable bytes look like.
@@ -178,8 +236,7 @@ fn read_http(bytes: &[u8]) -> Reading {
         Some(true) => {}
     }
     if bytes[blank..].starts_with(b"PRI * HTTP/2.0") {
-        // HTTP/2 without TLS: the host is inside compressed headers.
-        return Reading::Seen(Observation::Http(None));
+        return Reading::Seen(Observation::Http2);
     }
     let mut headers = [httparse::EMPTY_HEADER; 128];
     let mut request = httparse::Request::new(&mut headers);

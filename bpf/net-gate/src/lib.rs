@@ -7,8 +7,10 @@
 //! the row that decides, looks at the first bytes, asks if the row says so, resolves the name on the host's side,
 //! dials an address that it has checked, and splices.
 //!
-//! What it does not see: requests after the first on one HTTP connection, and what is inside TLS. A row that allows
-//! a name allows what the server of that name can be made to do.
+//! Where a row looks at HTTP requests, the gate reads the whole connection, and decides each request by itself.
+//!
+//! What it does not see: requests after the first on one HTTP connection about which no row says more, and what is
+//! inside TLS. A row that allows a name allows what the server of that name can be made to do.
 //!
 //! | when | what a process in the sandbox gets |
 //! |---|---|
@@ -23,7 +25,9 @@ mod decide;
 mod dial;
 mod dns;
 mod first_bytes;
+mod http;
 mod live;
+mod message;
 mod name;
 mod netns;
 mod peek;
@@ -33,9 +37,13 @@ mod publish;
 mod refusals;
 mod refuse;
 mod report;
+mod request;
+mod row;
 mod sandbox;
 mod shared;
 mod splice;
+mod story;
+mod stream;
 mod table;
 
 use std::path::{Path, PathBuf};

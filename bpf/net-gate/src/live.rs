@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::request::Seen;
 use crate::table::Destination;
 
 /// What is known about a live connection.
@@ -34,6 +35,8 @@ pub(crate) struct Grant {
     pub(crate) subject: Arc<str>,
     pub(crate) destination: Destination,
     pub(crate) port: u16,
+    /// What the rows knew of it: for a connection that is read as HTTP, its last request.
+    pub(crate) seen: Seen,
     /// The address that was dialled.
     pub(crate) peer: std::net::IpAddr,
     /// It was an answer to a question, not a row that allowed it.
@@ -51,6 +54,13 @@ impl Connection {
         state.upstream = Some(upstream);
         state.grant = grant;
         true
+    }
+
+    /// Notes why the next request is let through. `false`: the connection was ended meanwhile.
+    pub(crate) fn regrant(&self, grant: Grant) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.grant = Some(grant);
+        !state.ended
     }
 
     fn end(&self) {

@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::first_bytes::{self, Form, LONGEST, Observation, Reading};
+use crate::first_bytes::{self, Care, Form, LONGEST, Observation, Reading};
 
 /// Time for a first message to become complete.
 const COMPLETE_TIME: Duration = Duration::from_secs(5);
@@ -26,9 +26,9 @@ pub(crate) enum Beginning {
     Closed,
 }
 
-/// Looks at the beginning of a connection to this port.
-pub(crate) async fn beginning(client: &TcpStream, port: u16) -> Beginning {
-    let strict = first_bytes::is_strict(port);
+/// Looks at the beginning of a connection.
+pub(crate) async fn beginning(client: &TcpStream, care: Care) -> Beginning {
+    let strict = care == Care::Strict;
     let deadline = Instant::now() + COMPLETE_TIME;
     let first_deadline = if strict { deadline } else { Instant::now() + FIRST_TIME };
     let mut buffer = vec![0; LONGEST];
@@ -39,7 +39,7 @@ pub(crate) async fn beginning(client: &TcpStream, port: u16) -> Beginning {
             Err(_) if strict => {
                 return incomplete(&buffer[..have], "its first message is not complete after 5 s");
             }
-            Err(_) => return late(&buffer[..have]),
+            Err(_) => return late(&buffer[..have], care),
             Ok(Err(_)) => return Beginning::Closed,
             Ok(Ok(count)) => count,
         };
@@ -47,11 +47,11 @@ pub(crate) async fn beginning(client: &TcpStream, port: u16) -> Beginning {
             return match have {
                 0 => Beginning::Closed,
                 _ if strict => incomplete(&buffer[..have], "it ended within its first message"),
-                _ => late(&buffer[..have]),
+                _ => late(&buffer[..have], care),
             };
         }
         have = more;
-        match first_bytes::read(&buffer[..have], port) {
+        match first_bytes::read(&buffer[..have], care) {
             Reading::More => {}
             Reading::Seen(observation) => return Beginning::Seen(observation),
             Reading::Bad(form, why) => return Beginning::Bad(form, why),
@@ -63,11 +63,15 @@ fn incomplete(bytes: &[u8], why: &'static str) -> Beginning {
     Beginning::Bad(first_bytes::form_guess(bytes), why)
 }
 
-/// No more came in time, on a port where anything may be spoken. Half a ClientHello is refused there too.
-fn late(bytes: &[u8]) -> Beginning {
+/// No more came in time, on a port where anything may be spoken. Half a ClientHello is refused there too, and half a
+/// line of text where a row looks at the protocol.
+fn late(bytes: &[u8], care: Care) -> Beginning {
     match first_bytes::form_guess(bytes) {
         _ if bytes.is_empty() => Beginning::Seen(Observation::Nothing),
         Form::Tls => Beginning::Bad(Form::Tls, "its ClientHello is not complete after 5 s"),
+        form if care == Care::Close => {
+            Beginning::Bad(form, "its first line is not complete after 5 s, and a rule looks at the protocol")
+        }
         Form::Http | Form::Reset => Beginning::Seen(Observation::Other),
     }
 }
@@ -91,5 +95,28 @@ async fn peek_more(client: &TcpStream, buffer: &mut [u8], have: usize) -> io::Re
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Who says the first word on a connection whose client was silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// The client, after all.
+    Client,
+    /// The server, or nobody: one of them has ended its side.
+    Server,
+}
+
+/// Waits for the first byte, from either side, and leaves it where it is.
+pub(crate) async fn first_word(client: &TcpStream, upstream: &TcpStream) -> First {
+    let (mut ours, mut theirs) = ([0; 1], [0; 1]);
+    // When both have spoken, the client did so without knowing the server's word.
+    tokio::select! {
+        biased;
+        said = peek_more(client, &mut ours, 0) => match said {
+            Ok(1..) => First::Client,
+            Ok(0) | Err(_) => First::Server,
+        },
+        _ = peek_more(upstream, &mut theirs, 0) => First::Server,
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use clawsec_proto as pb;
 
 use crate::bpf::Refusal;
-use crate::first_bytes::Observation;
 use crate::live::Grant;
 use crate::report;
 use crate::shared::Shared;
@@ -76,10 +75,10 @@ pub(crate) fn report_ended(shared: &Shared, grant: &Grant, ruling: &Ruling) {
         &grant.subject,
         None,
         pb::DecisionEvent {
-            action: Some(pb::decision_event::Action::Network(report::connection(
+            action: Some(pb::decision_event::Action::Network(report::seen(
                 &grant.destination,
                 grant.port,
-                &Observation::Nothing,
+                &grant.seen,
                 &ruling.rule,
             ))),
             verdict: pb::Verdict::Deny.into(),

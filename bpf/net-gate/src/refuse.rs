@@ -68,10 +68,23 @@ async fn say(client: &TcpStream, answer: &[u8]) -> io::Result<()> {
         }
     }
     rustix::net::shutdown(client, rustix::net::Shutdown::Write)?;
+    drain(client, &mut buffer).await
+}
+
+/// After an answer that came before the end of the request: reads what the client still sends until it has ended, for a
+/// bounded time, and cuts it off then.
+pub(crate) async fn linger(client: &TcpStream) {
+    let mut buffer = vec![0; 16 * 1024];
+    if !matches!(timeout(DRAIN_TIME, drain(client, &mut buffer)).await, Ok(Ok(()))) {
+        live::abort(client);
+    }
+}
+
+async fn drain(client: &TcpStream, buffer: &mut [u8]) -> io::Result<()> {
     let mut drained = 0;
     while drained < DRAIN_BYTES {
         client.readable().await?;
-        match client.try_read(&mut buffer) {
+        match client.try_read(buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => drained += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -81,13 +94,13 @@ async fn say(client: &TcpStream, answer: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The response. Nothing in it but our own words and the policy's, made printable.
+/// The response, for a connection that no library reads.
 fn http(kind: Kind, message: &str, rule: &str) -> String {
-    let message = printable(message);
+    let body = body(kind, message, rule);
     let rule = printable(rule);
-    let (status, body) = match kind {
-        Kind::Denied => ("403 Forbidden", format!("access denied: {message} (rule {rule})\n")),
-        Kind::Failed => ("502 Bad Gateway", format!("not reachable: {message} (rule {rule})\n")),
+    let status = match kind {
+        Kind::Denied => "403 Forbidden",
+        Kind::Failed => "502 Bad Gateway",
     };
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
@@ -96,8 +109,17 @@ fn http(kind: Kind, message: &str, rule: &str) -> String {
     )
 }
 
+/// The line that a person reads. Nothing in it but our own words and the policy's, made printable.
+pub(crate) fn body(kind: Kind, message: &str, rule: &str) -> String {
+    let (message, rule) = (printable(message), printable(rule));
+    match kind {
+        Kind::Denied => format!("clawsec: access denied: {message} (rule {rule})\n"),
+        Kind::Failed => format!("clawsec: not reachable: {message} (rule {rule})\n"),
+    }
+}
+
 /// Printable ASCII only, and not too much of it: the text may quote what a sandbox or a server wrote.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .take(LONGEST_MESSAGE)
         .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
@@ -113,7 +135,7 @@ mod tests {
         let response = http(Kind::Denied, "no\r\nSet-Cookie: x\u{1b}[31m", "r\r\nX: y");
         assert_eq!(response.matches("\r\n").count(), 7);
         assert!(response.contains("X-Clawsec-Rule: r??X: y\r\n"));
-        assert!(response.ends_with("access denied: no??Set-Cookie: x?[31m (rule r??X: y)\n"));
+        assert!(response.ends_with("clawsec: access denied: no??Set-Cookie: x?[31m (rule r??X: y)\n"));
     }
 
     #[test]

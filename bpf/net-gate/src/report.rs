@@ -9,7 +9,7 @@ use clawsec_core::EventSink;
 use clawsec_proto as pb;
 
 use crate::bpf::Origin;
-use crate::first_bytes::Observation;
+use crate::request::{Seen, Sight};
 use crate::table::Destination;
 
 /// Longest host name, message or path that is passed on from a sandbox.
@@ -45,31 +45,36 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// The action that a connection is.
+/// The action that a connection is, or one request of it.
 pub(crate) fn connection(
     destination: &Destination,
     port: u16,
-    observation: &Observation,
+    sight: &Sight,
     rule: &str,
 ) -> pb::NetworkAction {
+    let observation = &sight.observation;
+    pb::NetworkAction {
+        observed_host: observation.host().unwrap_or_default().to_owned(),
+        ..seen(destination, port, &sight.seen(), rule)
+    }
+}
+
+/// As [`connection`], when the host inside is not known any more.
+pub(crate) fn seen(destination: &Destination, port: u16, seen: &Seen, rule: &str) -> pb::NetworkAction {
     let (host, address) = match destination {
         Destination::Name(name) => (name.to_string(), String::new()),
         Destination::Address(address) => (String::new(), address.to_string()),
     };
-    let observed = match observation {
-        Observation::Nothing => pb::ObservedProtocol::None,
-        Observation::Tls(_) => pb::ObservedProtocol::Tls,
-        Observation::Http(_) => pb::ObservedProtocol::Http,
-        Observation::Other => pb::ObservedProtocol::Other,
-    };
+    let request = seen.request();
     pb::NetworkAction {
         protocol: pb::NetworkProtocol::Tcp.into(),
         host,
         address,
         port: port.into(),
-        observed_host: observation.host().unwrap_or_default().to_owned(),
-        observed_protocol: observed.into(),
+        observed_protocol: seen.protocol().into(),
         rule: rule.to_owned(),
+        http_method: shorten(request.map_or_else(String::new, |request| request.method.clone())),
+        http_path: request.map_or_else(String::new, |request| request.path.clone()),
         ..Default::default()
     }
 }

@@ -157,7 +157,7 @@ impl SandboxNet {
         self.shared.answers.clear();
         let ended = self.shared.live.end_unless(|grant| self.shared.stands(grant));
         for grant in &ended {
-            let ruling = self.shared.table.load().rule_for(&grant.subject, &grant.destination, grant.port);
+            let ruling = self.shared.ruling(grant);
             refusals::report_ended(&self.shared, grant, &ruling);
         }
         Ok(ended.len())

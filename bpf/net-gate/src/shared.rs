@@ -13,8 +13,9 @@ use crate::dial;
 use crate::live::{Grant, Live};
 use crate::pool::Pool;
 use crate::report::{Reporter, Throttle};
+use crate::request::Seen;
 use crate::splice;
-use crate::table::{Destination, Table};
+use crate::table::{Destination, Ruling, Table};
 
 /// Connections that one sandbox may have at the gate at once, held ones included.
 const MOST_CONNECTIONS: u64 = 4096;
@@ -22,6 +23,8 @@ const MOST_CONNECTIONS: u64 = 4096;
 const DESCRIPTORS: u64 = 6;
 /// Answers kept for use again.
 const MOST_ANSWERS: usize = 4096;
+/// Longest path of a request whose answer is kept, in bytes.
+const LONGEST_KEPT_PATH: usize = 1024;
 
 /// State of one sandbox's gate.
 pub(crate) struct Shared {
@@ -81,16 +84,25 @@ impl Shared {
         self.scope.subject_of(origin.cgroup).map(|subject| subject.name.as_str().into())
     }
 
+    /// What the present table says about a connection that was let through.
+    pub(crate) fn ruling(&self, grant: &Grant) -> Ruling {
+        self.table.load().rule_for(&grant.subject, &grant.destination, grant.port, &grant.seen)
+    }
+
     /// Whether a connection that was let through would be let through by the present table too. Where the table now
-    /// asks, an answer that was given stands, and what a row allowed by itself does not.
+    /// asks, an answer that was given stands, and what a row allowed by itself does not. A connection that carries HTTP
+    /// and is not read as such cannot stand where the table looks at requests now.
     pub(crate) fn stands(&self, grant: &Grant) -> bool {
-        let ruling = self.table.load().rule_for(&grant.subject, &grant.destination, grant.port);
+        let Grant { subject, destination, port, seen, .. } = grant;
+        let unread = *seen == Seen::Protocol(pb::ObservedProtocol::Http)
+            && self.table.load().looks_at_requests(subject, destination, *port);
+        let ruling = self.ruling(grant);
         let verdict = match ruling.verdict {
             pb::Verdict::Allow | pb::Verdict::Log => true,
             pb::Verdict::Hold | pb::Verdict::Ask => grant.asked,
             pb::Verdict::Deny | pb::Verdict::Unspecified => false,
         };
-        verdict && dial::may_dial(&grant.destination, &ruling, grant.peer)
+        verdict && !unread && dial::may_dial(destination, &ruling, grant.peer)
     }
 }
 
@@ -102,49 +114,50 @@ fn most_connections() -> usize {
     usize::try_from((open / 2 / DESCRIPTORS).clamp(16, MOST_CONNECTIONS)).unwrap_or(16)
 }
 
-/// Subject, destination and port.
-type SubjectKey = (Arc<str>, Destination, u16);
+/// What an answer was given to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
+    pub(crate) subject: Arc<str>,
+    pub(crate) destination: Destination,
+    pub(crate) port: u16,
+    pub(crate) seen: Seen,
+    /// Rule id of the row that asked.
+    pub(crate) rule: Arc<str>,
+}
+
 /// An answer, with the epoch it was made for.
 type ForEpoch = (u64, pb::Decision);
 
 /// Answers that may be used again, under the epoch they were made for.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    known: Mutex<HashMap<SubjectKey, ForEpoch>>,
+    known: Mutex<HashMap<Asked, ForEpoch>>,
 }
 
 impl Answers {
     /// The answer to the same question under the same epoch.
-    pub(crate) fn get(
-        &self,
-        subject: &Arc<str>,
-        destination: &Destination,
-        port: u16,
-        epoch: u64,
-    ) -> Option<pb::Decision> {
+    pub(crate) fn get(&self, asked: &Asked, epoch: u64) -> Option<pb::Decision> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (made_for, decision) = known.get(&(subject.clone(), destination.clone(), port))?;
+        let (made_for, decision) = known.get(asked)?;
         (*made_for == epoch).then(|| decision.clone())
     }
 
-    /// Keeps an answer if it says that it may be kept. Both scopes of files read as "this destination".
-    pub(crate) fn keep(
-        &self,
-        subject: &Arc<str>,
-        destination: &Destination,
-        port: u16,
-        epoch: u64,
-        decision: &pb::Decision,
-    ) {
+    /// Keeps an answer if it says that it may be kept. Both scopes of files read as "this destination", and for a
+    /// request "this method and path".
+    pub(crate) fn keep(&self, asked: Asked, epoch: u64, decision: &pb::Decision) {
         match decision.cache_scope() {
             pb::CacheScope::File | pb::CacheScope::FileArgv => {}
             pb::CacheScope::None | pb::CacheScope::Unspecified => return,
+        }
+        // A sandbox chooses its paths, and must not fill the memory with them.
+        if asked.seen.request().is_some_and(|request| request.path.len() > LONGEST_KEPT_PATH) {
+            return;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_ANSWERS {
             known.clear();
         }
-        known.insert((subject.clone(), destination.clone(), port), (epoch, decision.clone()));
+        known.insert(asked, (epoch, decision.clone()));
     }
 
     /// Forgets all: a new table has come.

@@ -33,6 +33,8 @@ pub const GREETER: u16 = 2525;
 pub const FLOOD: u16 = 9000;
 /// Counts what it gets until the end, then says how much it was.
 pub const SINK: u16 = 9001;
+/// Answers each HTTP request of a connection with the request itself, as it came.
+pub const ECHO: u16 = 8088;
 /// Nobody listens here.
 pub const CLOSED: u16 = 9999;
 
@@ -49,6 +51,7 @@ pub fn start() -> Servers {
         }
         stop.push(serve(SocketAddr::new(address, TLS), tls));
         stop.push(serve(SocketAddr::new(address, GREETER), greet));
+        stop.push(serve(SocketAddr::new(address, ECHO), echo));
         stop.push(serve(SocketAddr::new(address, FLOOD), flood));
         stop.push(serve(SocketAddr::new(address, SINK), sink));
     }
@@ -93,6 +96,61 @@ fn http(mut stream: TcpStream) {
     let body = format!("reached {}", stream.local_addr().unwrap());
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _ = stream.write_all((head + &body).as_bytes());
+}
+
+/// Paths that ask for something else: `/close` ends the connection, `/chunks` has chunks and a trailer, `/switch`
+/// changes the protocol.
+fn echo(mut stream: TcpStream) {
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let head = loop {
+            if let Some(at) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {
+                break String::from_utf8_lossy(&bytes[..at + 4]).into_owned();
+            }
+            match stream.read(&mut part) {
+                Ok(count @ 1..) => bytes.extend(&part[..count]),
+                _ => return,
+            }
+        };
+        let lower = head.to_ascii_lowercase();
+        let length =
+            lower.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
+        let chunked = lower.contains("transfer-encoding: chunked");
+        let whole = |bytes: &[u8]| match chunked {
+            true => {
+                bytes.windows(5).position(|end| end == b"\n0\r\n\r" || end == b"end\r\n").map(|at| at + 7)
+            }
+            false => Some(head.len() + length.unwrap_or(0)).filter(|length| bytes.len() >= *length),
+        };
+        let end = loop {
+            if let Some(end) = whole(&bytes) {
+                break end.min(bytes.len());
+            }
+            match stream.read(&mut part) {
+                Ok(count @ 1..) => bytes.extend(&part[..count]),
+                _ => return,
+            }
+        };
+        let request: Vec<u8> = bytes.drain(..end).collect();
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let answer = match path {
+            "/switch" => {
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n".to_vec()
+            }
+            "/chunks" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n"
+                .to_vec(),
+            _ => {
+                let close = if path == "/close" { "Connection: close\r\n" } else { "" };
+                let head = format!("HTTP/1.1 200 OK\r\n{close}Content-Length: {}\r\n\r\n", request.len());
+                [head.into_bytes(), request].concat()
+            }
+        };
+        if stream.write_all(&answer).is_err() || path == "/close" {
+            return;
+        }
+    }
 }
 
 fn tls(mut stream: TcpStream) {
