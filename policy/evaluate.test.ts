@@ -6,7 +6,7 @@ import {
   NetworkProtocol,
   Verdict,
 } from "../proto/gen/clawsec/v1/loader.js";
-import { type Action, evaluate } from "./evaluate.js";
+import { type Action, evaluate, evaluatePlainly } from "./evaluate.js";
 import type { Policy } from "./model.js";
 import { connect, exec, file, policy } from "./testing/policy.js";
 
@@ -89,8 +89,12 @@ describe("exec", () => {
     expect(unknown).toMatchObject({ rule: "exec/default", message: "no rule allows it" });
   });
 
-  test("the trace says why each rule above did not decide", () => {
+  test("the trace says why each rule that could match did not decide, the plain one why any did not", () => {
     expect(evaluate(p, git("git", "pull")).trace).toEqual([
+      { rule: "exec/push", matched: false, why: "argv" },
+      { rule: "exec/usr", matched: true, why: "" },
+    ]);
+    expect(evaluatePlainly(p, git("git", "pull")).trace).toEqual([
       { rule: "exec/push", matched: false, why: "argv" },
       { rule: "exec/tmp", matched: false, why: "executable" },
       { rule: "exec/deploy", matched: false, why: "executable" },

@@ -1,28 +1,36 @@
 // The evaluator: one action in, one verdict out. The same function answers at run time, in tests and in explanations.
 //
-// The first rule that matches decides; without one, the section's default does. An action that is not understood
-// (no facts, a truncated argv, an unknown kind) is denied. The function is total: it never throws.
+// The first rule that matches decides; without one, the section's default does. Locked rules are a floor under both,
+// and rules in observe mode only record what they would have done (evaluate/rules.ts). An action that is not
+// understood (no facts, a truncated argv, an unknown kind) is denied. The function is total: it never throws.
 
-import {
-  CacheScope,
-  type ExecAction,
-  type FileAction,
-  type NetworkAction,
-  Verdict,
-} from "../proto/gen/clawsec/v1/loader.js";
+import type { CacheScope, Verdict } from "../proto/gen/clawsec/v1/loader.js";
 import type { Origin } from "./diagnostics.js";
-import { evaluateExec } from "./evaluate/exec.js";
-import { evaluateFile } from "./evaluate/file.js";
-import { evaluateNetwork } from "./evaluate/network.js";
-import type { Action, HoldTerms, Policy, RuleAction, RuleBase } from "./model.js";
+import { conclude, refuse } from "./evaluate/conclude.js";
+import { inquireExec } from "./evaluate/exec.js";
+import { inquireFile } from "./evaluate/file.js";
+import { inquireNetwork } from "./evaluate/network.js";
+import { type Inquiry, type Refusal, walk } from "./evaluate/rules.js";
+import type { Action, ExecRule, FileRule, HoldTerms, NetworkRule, Policy, RuleSeverity } from "./model.js";
 
 export type { Action } from "./model.js";
+
+/** When an action is decided, and how often rules have been used. */
+export interface Moment {
+  /** Milliseconds since the Unix epoch. */
+  readonly timeMs: number;
+  /** How many times the rule has matched within the last `perMs`. */
+  readonly used?: (rule: string, perMs: number) => number;
+}
 
 /** One rule that was looked at, in order. */
 export interface TraceStep {
   readonly rule: string;
   readonly matched: boolean;
-  /** The first fact that did not match; "" when all did. */
+  /**
+   * The first fact that did not match, "when" or "rate"; "" when all did. With `matched`: the fact that is not known,
+   * for which the rule denies.
+   */
   readonly why: string;
 }
 
@@ -40,125 +48,72 @@ export interface Evaluation {
   /** Exec only: subject that the process becomes part of ("" for no change). */
   readonly enterSubject: string;
   readonly cacheScope: CacheScope;
+  /** The rules that were looked at: at least all that could match, up to the one that decided. */
   readonly trace: readonly TraceStep[];
   /** Where the rule is written; undefined for defaults. */
   readonly origin: Origin | undefined;
+  /**
+   * What observe mode kept from being decided (DENY or HOLD): by the first rule in observe mode that matches, or, if
+   * the whole policy is in observe mode, by whatever would have decided. `rule` above is then that one, too.
+   */
+  readonly observed: { readonly verdict: Verdict; readonly rule: string } | undefined;
+  /** Ids of the rules with a rate that matched. The caller records them, for `Moment.used`. */
+  readonly counted: readonly string[];
+  /** Of the rule that decided; "info" and none for defaults. */
+  readonly severity: RuleSeverity;
+  readonly tags: readonly string[];
 }
 
-/** What one section's evaluator finds out. */
-export interface Finding {
-  /** The rule that matched; undefined when the default decides. */
-  readonly rule: RuleBase | undefined;
-  readonly action: RuleAction;
-  /** Reported when no rule matched. */
-  readonly fallbackRule: string;
-  /** A sentence for a denial by the fallback; "" for the usual one. */
-  readonly fallbackMessage?: string;
-  readonly cacheScope: CacheScope;
-  readonly enterSubject: string;
-  readonly trace: readonly TraceStep[];
-}
+const UNKNOWN: Refusal = { fact: "action", rule: "default", sentence: "no rule allows it" };
 
-/** Decides one action. */
-export function evaluate(policy: Policy, asked: Action): Evaluation {
+/** The action as its section's question; undefined for an action without facts. */
+export function inquire(policy: Policy, asked: Action): Inquiry | Refusal {
   const { action } = asked;
   switch (action?.$case) {
     case "exec":
-      return conclude(policy, evaluateExec(policy, asked.subject, action.value), describeExec(action.value));
+      return inquireExec(policy, asked, action.value);
     case "file":
-      return conclude(policy, evaluateFile(policy, asked.subject, action.value), describeFile(action.value));
+      return inquireFile(policy, asked, action.value);
     case "network":
-      return conclude(
-        policy,
-        evaluateNetwork(policy, asked.subject, action.value),
-        describeNetwork(action.value),
-      );
-    case undefined:
-      return conclude(policy, unknownAction(), "An action without facts");
+      return inquireNetwork(policy, asked, action.value);
+    default:
+      return UNKNOWN;
   }
 }
 
-function unknownAction(): Finding {
-  return {
-    rule: undefined,
-    action: "deny",
-    fallbackRule: "default",
-    cacheScope: CacheScope.NONE,
-    enterSubject: "",
-    trace: [],
-  };
+/**
+ * Decides one action. Without a moment, a rule with a time or a rate matches when it restricts and does not when it
+ * permits.
+ */
+export function evaluate(policy: Policy, asked: Action, moment?: Moment): Evaluation {
+  return decide(policy, asked, moment, false);
 }
 
-const VERDICTS: Readonly<Record<RuleAction, Verdict>> = {
-  allow: Verdict.ALLOW,
-  deny: Verdict.DENY,
-  hold: Verdict.HOLD,
-  log: Verdict.LOG,
-};
-
-function conclude(policy: Policy, finding: Finding, what: string): Evaluation {
-  const { rule, action } = finding;
-  const id = rule?.id ?? finding.fallbackRule;
-  return {
-    verdict: VERDICTS[action],
-    rule: id,
-    because: rule?.because ?? "",
-    message: message(finding, id, what),
-    hold: action === "hold" ? (rule?.hold ?? policy.approvals) : undefined,
-    enterSubject: action === "deny" ? "" : finding.enterSubject,
-    // What a person decides holds for what the person saw; the supervisor remembers answers, not the cache.
-    cacheScope: action === "hold" ? CacheScope.NONE : finding.cacheScope,
-    trace: finding.trace,
-    origin: rule?.origin,
-  };
+/** The same, by going through all rules instead of those that could match: slower, and with the whole trace. */
+export function evaluatePlainly(policy: Policy, asked: Action, moment?: Moment): Evaluation {
+  return decide(policy, asked, moment, true);
 }
 
-function message(finding: Finding, id: string, what: string): string {
-  const { rule, action } = finding;
-  if (rule !== undefined && rule.message !== "") return rule.message;
-  const because = rule !== undefined && rule.because !== "" ? `: ${rule.because}` : "";
-  switch (action) {
-    case "allow":
-    case "log":
-      return "";
-    case "hold":
-      return `${what} waits for an answer (rule ${id})${because}`;
-    case "deny":
-      // What was denied and by which rule stands before it wherever it is shown.
-      if (rule === undefined) return finding.fallbackMessage || "no rule allows it";
-      return rule.because || "the policy does not allow it";
+function decide(policy: Policy, asked: Action, moment: Moment | undefined, every: boolean): Evaluation {
+  const inquiry = inquire(policy, asked);
+  if ("sentence" in inquiry) return refuse(inquiry);
+  return conclude(policy, asked, inquiry, walk(policy, inquiry, moment, every));
+}
+
+/**
+ * Whether a rule's own matchers match an action, whatever other rules, its times, its rate and its mode say. A fact
+ * that is not known does not match. `why` is the first fact that does not match ("action" when the rule is of another
+ * section), "" when all do.
+ */
+export function matchesRule(
+  policy: Policy,
+  rule: ExecRule | FileRule | NetworkRule,
+  asked: Action,
+): { readonly matched: boolean; readonly why: string } {
+  if (asked.action === undefined || !rule.id.startsWith(`${asked.action.$case}/`)) {
+    return { matched: false, why: "action" };
   }
-}
-
-/** Longest part of a name from the sandbox that goes into a sentence. */
-const MAX_NAME = 256;
-
-function name(text: string): string {
-  return text.length > MAX_NAME ? `${text.slice(0, MAX_NAME)}...` : text;
-}
-
-function describeExec(exec: ExecAction): string {
-  return `exec of ${name(exec.script || exec.executable || exec.requestedPath || "an unknown file")}`;
-}
-
-const OPERATION_WORDS = [
-  "operation",
-  "open",
-  "delete",
-  "rename",
-  "link",
-  "truncate",
-  "create",
-  "chmod",
-] as const;
-
-function describeFile(file: FileAction): string {
-  const word = OPERATION_WORDS[file.operation] ?? "operation";
-  const target = file.targetPath === "" ? "" : ` to ${name(file.targetPath)}`;
-  return `${word} of ${name(file.path)}${target}`;
-}
-
-function describeNetwork(network: NetworkAction): string {
-  const host = network.host === "" ? network.address : network.host;
-  return `connection to ${name(host === "" ? "an unknown host" : host)}:${network.port}`;
+  const inquiry = inquire(policy, asked);
+  const why = "sentence" in inquiry ? inquiry.fact : inquiry.match(rule).why;
+  return { matched: why === "", why };
 }

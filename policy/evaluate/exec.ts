@@ -1,75 +1,47 @@
 // Verdicts on execs, the subjects they lead into, and how far an answer may be used again.
+//
+// `executable` speaks of the image that the kernel loads, which for a script is its interpreter. A rule that
+// restricts also matches by the script's own path, so that "deny /tmp/**" means scripts in /tmp too; a rule that
+// permits never does, since that would permit whatever interpreter the script names.
 
 import { CacheScope, type ExecAction, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
-import type { Finding, TraceStep } from "../evaluate.js";
-import { type ArgvMatcher, compileArgv } from "../match/argv.js";
-import type { Matcher } from "../match/glob.js";
-import { compilePath, isCanonical } from "../match/path.js";
-import type { ExecKind, ExecRule, Policy, Transition } from "../model.js";
-import { firstMatch, once } from "./rules.js";
+import { isCanonical } from "../match/path.js";
+import type { Action, ExecKind, ExecRule, Policy } from "../model.js";
+import { type AskedExec, coversScripts, EXEC_FACTS, takesWay } from "./exec-facts.js";
+import { match, misses } from "./facts.js";
+import { type Fallback, type Inquiry, once, type Refusal, ranked } from "./rules.js";
+import { insertPath, Trie } from "./trie.js";
 
-/** Which facts a decision has looked at. */
-class Looked {
-  /** Anything that the same file can have otherwise next time: arguments, script, working directory. */
-  beyondFile = false;
-
-  scope(kind: ExecKind | undefined): CacheScope {
-    // A file without a name is not known again by one.
-    if (kind !== "file") return CacheScope.NONE;
-    return this.beyondFile ? CacheScope.FILE_ARGV : CacheScope.FILE;
-  }
+interface ExecIndex {
+  readonly rules: readonly ExecRule[];
+  /** By the patterns that the image must match. */
+  readonly images: Trie;
+  /** By the patterns that the script may match. */
+  readonly scripts: Trie;
+  /** Rules that name neither. */
+  readonly rest: readonly number[];
+  /** Ranks of the rules that a script decides which is not there now, but may be with the same image. */
+  readonly byScript: readonly number[];
 }
 
-interface Patterns {
-  readonly executable: readonly Matcher[];
-  readonly script: readonly Matcher[];
-  readonly cwd: readonly Matcher[];
-  readonly argv: ArgvMatcher | undefined;
-}
-
-const NONE: readonly string[] = [];
-
-const patternsOf = once((rule: ExecRule | Transition): Patterns => {
-  const paths = (patterns: readonly string[]) => patterns.map((p) => compilePath(p, { subtree: false }));
-  return {
-    executable: paths(rule.executable),
-    script: paths(rule.script),
-    cwd: paths("cwd" in rule ? rule.cwd : NONE),
-    argv: rule.argv?.glob === undefined ? undefined : compileArgv(rule.argv.glob),
-  };
-});
-
-/**
- * The first fact of the exec that the patterns do not match, or "".
- *
- * `executable` speaks of the image that the kernel loads, which for a script is its interpreter. A rule that
- * restricts also matches by the script's own path, so that "deny /tmp/**" means scripts in /tmp too; a rule that
- * permits never does, since that would permit whatever interpreter the script names.
- */
-function mismatch(patterns: Patterns, restricts: boolean, exec: ExecAction, looked: Looked): string {
-  if (patterns.executable.length > 0) {
-    const byImage = patterns.executable.some((m) => m(exec.executable));
-    let byScript = false;
-    if (!byImage && restricts && patterns.script.length === 0) {
-      looked.beyondFile = true;
-      byScript = patterns.executable.some((m) => m(exec.script));
+const indexOf = once((policy: Policy): ExecIndex => {
+  const rules = ranked(policy.exec);
+  const images = new Trie();
+  const scripts = new Trie();
+  const rest: number[] = [];
+  const byScript: number[] = [];
+  for (const [rank, rule] of rules.entries()) {
+    const named = rule.executable.length > 0;
+    for (const pattern of rule.executable) {
+      insertPath(images, pattern, rank, false);
+      if (coversScripts(rule)) insertPath(scripts, pattern, rank, false);
     }
-    if (!byImage && !byScript) return "executable";
+    if (!named) for (const pattern of rule.script) insertPath(scripts, pattern, rank, false);
+    if (!named && rule.script.length === 0) rest.push(rank);
+    if (coversScripts(rule) || (!named && rule.script.length > 0)) byScript.push(rank);
   }
-  if (patterns.script.length > 0) {
-    looked.beyondFile = true;
-    if (!patterns.script.some((m) => m(exec.script))) return "script";
-  }
-  if (patterns.cwd.length > 0) {
-    looked.beyondFile = true;
-    if (!patterns.cwd.some((m) => m(exec.cwd))) return "cwd";
-  }
-  if (patterns.argv !== undefined) {
-    looked.beyondFile = true;
-    if (!patterns.argv(exec.argv)) return "argv";
-  }
-  return "";
-}
+  return { rules, images, scripts, rest, byScript };
+});
 
 function kindOf(exec: ExecAction): ExecKind | undefined {
   switch (exec.kind) {
@@ -84,65 +56,74 @@ function kindOf(exec: ExecAction): ExecKind | undefined {
   }
 }
 
-/** A denial that no rule could lift. */
-function refused(rule: string, message: string, trace: readonly TraceStep[] = []): Finding {
+export function inquireExec(
+  policy: Policy,
+  { subject, process }: Action,
+  exec: ExecAction,
+): Inquiry | Refusal {
+  if (exec.argvTruncated)
+    return {
+      fact: "argv",
+      rule: "exec/argv-too-long",
+      sentence: "its arguments are longer than can be checked",
+    };
+  const kind = kindOf(exec);
+  if (kind === undefined)
+    return { fact: "kind", rule: "exec/unknown-file", sentence: "it is not known what kind of file it is" };
+  if ((kind === "file" && !isCanonical(exec.executable)) || (exec.script !== "" && !isCanonical(exec.script)))
+    return { fact: "executable", rule: "exec/unknown-file", sentence: "its path is not known" };
+  if (!policy.subjects.some((s) => s.name === subject)) {
+    const sentence = "the policy does not know the subject of the caller";
+    return { fact: "subject", rule: "exec/unknown-subject", sentence };
+  }
+
+  const index = indexOf(policy);
+  const looked = { beyondFile: false, beyondCache: false };
+  const asked: AskedExec = { subject, exec, kind, process, workspace: policy.sandbox.workspace, looked };
+  const fallback: Fallback =
+    kind === "file"
+      ? { rule: "exec/default", action: policy.defaults.exec, sentence: "", fixed: false }
+      : {
+          rule: "exec/default",
+          action: "deny",
+          sentence: "it has no name in any file system, and no rule allows such files",
+          fixed: false,
+        };
   return {
-    rule: undefined,
-    action: "deny",
-    fallbackRule: rule,
-    fallbackMessage: message,
-    cacheScope: CacheScope.NONE,
-    enterSubject: "",
-    trace,
+    rules: index.rules,
+    candidates: () => [
+      ...index.images.find(exec.executable),
+      ...(exec.script === "" ? [] : index.scripts.find(exec.script)),
+      index.rest,
+    ],
+    match: (rule) => match(EXEC_FACTS, rule as ExecRule, asked),
+    misses: (rule) => misses(EXEC_FACTS, rule as ExecRule, asked),
+    actionOf: (rule) => rule.action,
+    hasRate: true,
+    fallback: () => fallback,
+    scope: (rank) => {
+      // A file without a name is not known again by one.
+      if (kind !== "file" || looked.beyondCache) return CacheScope.NONE;
+      return looked.beyondFile || passesScripts(index, subject, rank)
+        ? CacheScope.FILE_ARGV
+        : CacheScope.FILE;
+    },
+    entered: () => transition(policy, asked),
   };
 }
 
-export function evaluateExec(policy: Policy, subject: string, exec: ExecAction): Finding {
-  if (exec.argvTruncated)
-    return refused("exec/argv-too-long", "its arguments are longer than can be checked");
-  const kind = kindOf(exec);
-  if (kind === undefined) return refused("exec/unknown-file", "it is not known what kind of file it is");
-  if (kind === "file" && !isCanonical(exec.executable))
-    return refused("exec/unknown-file", "its path is not known");
-  if (!policy.subjects.some((s) => s.name === subject)) {
-    return refused("exec/unknown-subject", "the policy does not know the subject of the caller");
+/** Whether a rule before this rank would decide about the same image with another script. */
+function passesScripts(index: ExecIndex, subject: string, rank: number): boolean {
+  for (const passed of index.byScript) {
+    if (passed >= rank) return false;
+    const { subjects, kinds } = index.rules[passed] as ExecRule;
+    if (kinds.includes("file") && (subjects.length === 0 || subjects.includes(subject))) return true;
   }
-
-  const looked = new Looked();
-  const { rule, trace } = firstMatch(policy.exec, subject, (candidate) => {
-    if (!candidate.kinds.includes(kind)) return "kind";
-    const restricts = candidate.action === "deny" || candidate.action === "hold";
-    return mismatch(patternsOf(candidate), restricts, exec, looked);
-  });
-  if (rule === undefined && kind !== "file") {
-    return refused("exec/default", "it has no name in any file system, and no rule allows such files", trace);
-  }
-  const enterSubject = transition(policy, subject, exec, kind, looked);
-  return {
-    rule,
-    action: rule?.action ?? policy.defaults.exec,
-    fallbackRule: "exec/default",
-    cacheScope: looked.scope(kind),
-    enterSubject,
-    trace,
-  };
+  return false;
 }
 
 /** The subject that an exec leads into: the first, in the order of the policy, with a matching way in. */
-function transition(
-  policy: Policy,
-  subject: string,
-  exec: ExecAction,
-  kind: ExecKind,
-  looked: Looked,
-): string {
-  if (kind !== "file") return "";
-  for (const candidate of policy.subjects) {
-    for (const way of candidate.enters) {
-      // A way in is neither a permission nor a restriction: it is exact, image by image.
-      if (way.from.includes(subject) && mismatch(patternsOf(way), false, exec, looked) === "")
-        return candidate.name;
-    }
-  }
-  return "";
+function transition(policy: Policy, asked: AskedExec): string {
+  if (asked.kind !== "file") return "";
+  return policy.subjects.find((subject) => subject.enters.some((way) => takesWay(way, asked)))?.name ?? "";
 }

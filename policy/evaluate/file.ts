@@ -2,11 +2,17 @@
 // a guarded operation that no rule speaks of is as allowed as the mount it is on makes it.
 
 import { CacheScope, type FileAction, FileOperation } from "../../proto/gen/clawsec/v1/loader.js";
-import type { Finding } from "../evaluate.js";
 import { hasPattern, type Matcher } from "../match/glob.js";
 import { compilePath, isCanonical, isWithin } from "../match/path.js";
-import type { FileOperationName, FileRule, Mount, Policy } from "../model.js";
-import { firstMatch, once } from "./rules.js";
+import type { Action, FileOperationName, FileRule, Mount, Policy } from "../model.js";
+import { type Fact, match, misses, restricts, subjectFact } from "./facts.js";
+import { type Fallback, type Inquiry, once, type Refusal, ranked } from "./rules.js";
+import { insertPath, Trie } from "./trie.js";
+
+interface AskedFile {
+  readonly subject: string;
+  readonly action: FileAction;
+}
 
 const pathsOf = once((rule: FileRule): readonly Matcher[] =>
   rule.path.map((p) => compilePath(p, { subtree: true })),
@@ -22,32 +28,107 @@ const SPEAKS: Readonly<Record<number, readonly FileOperationName[]>> = {
   [FileOperation.RENAME]: ["rename", "write"],
   [FileOperation.LINK]: ["link", "write"],
   [FileOperation.TRUNCATE]: ["truncate", "write"],
+  [FileOperation.CREATE]: ["create", "write"],
+  [FileOperation.CHMOD]: ["chmod"],
 };
 
 function hasTarget(operation: FileOperation): boolean {
   return operation === FileOperation.RENAME || operation === FileOperation.LINK;
 }
 
-function speaksOf(rule: FileRule, action: FileAction): boolean {
-  const restricts = rule.action === "deny" || rule.action === "hold";
-  if (SPEAKS[action.operation]?.some((name) => rule.operations.includes(name))) return true;
+const has = (rule: FileRule, names: readonly FileOperationName[]) =>
+  names.some((name) => rule.operations.includes(name));
+
+/** Whether the rule speaks of the operation on its (first) name. */
+function speaksOfName(rule: FileRule, operation: FileOperation): boolean {
+  if (has(rule, SPEAKS[operation] ?? [])) return true;
+  if (!restricts(rule)) return false;
   // A name that must not be opened must not be given to the file by another name either.
-  return (
-    restricts &&
-    hasTarget(action.operation) &&
-    (rule.operations.includes("open") || rule.operations.includes("read"))
-  );
+  if (hasTarget(operation)) return has(rule, ["open", "read"]);
+  // What must not change must not become writable to others; the right to write is not the right to chmod.
+  return operation === FileOperation.CHMOD && has(rule, ["write"]);
 }
 
-function matchesPaths(rule: FileRule, action: FileAction): boolean {
+/** A rename or a link makes its target: where nothing may be created, it may not either. */
+function speaksOfTarget(rule: FileRule, operation: FileOperation): boolean {
+  return hasTarget(operation) && restricts(rule) && has(rule, ["create"]);
+}
+
+function matchesPaths(rule: FileRule, { action }: AskedFile): boolean {
   const paths = pathsOf(rule);
   const matches = (path: string) => paths.some((m) => m(path));
-  if (!hasTarget(action.operation)) return matches(action.path);
+  const { operation, path, targetPath } = action;
+  if (!hasTarget(operation)) return matches(path);
   // Two names: one is enough to restrict, both are needed to permit.
-  if (rule.action === "deny" || rule.action === "hold")
-    return matches(action.path) || matches(action.targetPath);
-  return matches(action.path) && matches(action.targetPath);
+  if (restricts(rule)) return matches(targetPath) || (speaksOfName(rule, operation) && matches(path));
+  return matches(path) && matches(targetPath);
 }
+
+/**
+ * The owner is that of the object at the first name. Who owns what a rename replaces is not known: a restriction
+ * holds for it, whoever does.
+ */
+function matchesOwner(rule: FileRule, { action }: AskedFile): boolean {
+  if (rule.owner.length === 0 || rule.owner.includes(action.ownerUid)) return true;
+  const replaces = action.operation === FileOperation.RENAME && restricts(rule);
+  return replaces && pathsOf(rule).some((m) => m(action.targetPath));
+}
+
+const WORDS: Readonly<Record<number, FileOperationName>> = {
+  [FileOperation.OPEN]: "open",
+  [FileOperation.DELETE]: "delete",
+  [FileOperation.RENAME]: "rename",
+  [FileOperation.LINK]: "link",
+  [FileOperation.TRUNCATE]: "truncate",
+  [FileOperation.CREATE]: "create",
+  [FileOperation.CHMOD]: "chmod",
+};
+
+/** The operation's name in the language; undefined for a number that is none. */
+export function operationName(operation: FileOperation): FileOperationName | undefined {
+  return WORDS[operation];
+}
+
+const FILE_FACTS: readonly Fact<FileRule, AskedFile>[] = [
+  subjectFact(),
+  {
+    name: "operation",
+    holds: (rule, { action: { operation } }) =>
+      speaksOfName(rule, operation) || speaksOfTarget(rule, operation),
+    is: ({ action }) => operationName(action.operation) ?? "",
+    wants: (rule) => rule.operations.join(", "),
+  },
+  {
+    name: "path",
+    holds: matchesPaths,
+    is: ({ action }) => (hasTarget(action.operation) ? `${action.path}, ${action.targetPath}` : action.path),
+    wants: (rule) => rule.path.join(", "),
+  },
+  {
+    name: "owner",
+    holds: matchesOwner,
+    is: ({ action }) => String(action.ownerUid),
+    wants: (rule) => rule.owner.join(", "),
+  },
+];
+
+interface FileIndex {
+  readonly rules: readonly FileRule[];
+  readonly paths: Trie;
+  /** Ranks of the rules about opens that go by patterns. */
+  readonly byPattern: readonly number[];
+}
+
+const indexOf = once((policy: Policy): FileIndex => {
+  const rules = ranked(policy.file);
+  const paths = new Trie();
+  const byPattern: number[] = [];
+  for (const [rank, rule] of rules.entries()) {
+    for (const pattern of rule.path) insertPath(paths, pattern, rank, true);
+    if (speaksOfName(rule, FileOperation.OPEN) && rule.path.some(hasPattern)) byPattern.push(rank);
+  }
+  return { rules, paths, byPattern };
+});
 
 /** The mount that a path is on: the one with the longest target that holds it. */
 export function mountOf(mounts: readonly Mount[], path: string): Mount | undefined {
@@ -59,42 +140,57 @@ export function mountOf(mounts: readonly Mount[], path: string): Mount | undefin
   return best;
 }
 
-export function evaluateFile(policy: Policy, subject: string, action: FileAction): Finding {
-  let scope = action.operation === FileOperation.OPEN ? CacheScope.FILE : CacheScope.NONE;
-  const known = SPEAKS[action.operation] !== undefined && isCanonical(action.path);
-  const whole = known && (!hasTarget(action.operation) || isCanonical(action.targetPath));
-  if (!whole || !policy.subjects.some((s) => s.name === subject)) {
-    return {
-      rule: undefined,
-      action: "deny",
-      fallbackRule: "file/unknown",
-      fallbackMessage: "its path, its operation or the subject of the caller is not known",
-      cacheScope: CacheScope.NONE,
-      enterSubject: "",
-      trace: [],
-    };
+export function inquireFile(policy: Policy, { subject }: Action, action: FileAction): Inquiry | Refusal {
+  const two = hasTarget(action.operation);
+  const facts: [string, boolean][] = [
+    ["operation", operationName(action.operation) !== undefined],
+    ["path", isCanonical(action.path) && (!two || isCanonical(action.targetPath))],
+    ["subject", policy.subjects.some((s) => s.name === subject)],
+  ];
+  const unknown = facts.find(([, known]) => !known);
+  if (unknown !== undefined) {
+    const sentence = "its path, its operation or the subject of the caller is not known";
+    return { fact: unknown[0], rule: "file/unknown", sentence };
   }
-  const { rule, trace } = firstMatch(policy.file, subject, (candidate) => {
-    if (!speaksOf(candidate, action)) return "operation";
-    // A pattern decides by names, which can change without the file changing: such answers are not kept.
-    if (candidate.path.some(hasPattern)) scope = CacheScope.NONE;
-    return matchesPaths(candidate, action) ? "" : "path";
-  });
-  if (rule !== undefined) {
-    const cacheScope = rule.action === "log" ? CacheScope.NONE : scope;
-    return { rule, action: rule.action, fallbackRule: rule.id, cacheScope, enterSubject: "", trace };
+  const index = indexOf(policy);
+  const asked: AskedFile = { subject, action };
+  return {
+    rules: index.rules,
+    candidates: () => [...index.paths.find(action.path), ...(two ? index.paths.find(action.targetPath) : [])],
+    match: (rule) => match(FILE_FACTS, rule as FileRule, asked),
+    misses: (rule) => misses(FILE_FACTS, rule as FileRule, asked),
+    actionOf: (rule) => rule.action,
+    hasRate: true,
+    fallback: () => byMounts(policy, action),
+    scope: (rank) => {
+      if (action.operation !== FileOperation.OPEN || index.rules[rank]?.action === "log")
+        return CacheScope.NONE;
+      return passesPattern(index, subject, rank) ? CacheScope.NONE : CacheScope.FILE;
+    },
+    entered: () => "",
+  };
+}
+
+/**
+ * Whether a rule up to this rank decides by names, which can change without the file changing: such answers are not
+ * kept.
+ */
+function passesPattern(index: FileIndex, subject: string, rank: number): boolean {
+  for (const passed of index.byPattern) {
+    if (passed > rank) return false;
+    const { subjects } = index.rules[passed] as FileRule;
+    if (subjects.length === 0 || subjects.includes(subject)) return true;
   }
-  const mount = mountOf(policy.sandbox.mounts, action.path);
-  const target = hasTarget(action.operation) ? mountOf(policy.sandbox.mounts, action.targetPath) : mount;
+  return false;
+}
+
+function byMounts({ sandbox: { mounts } }: Policy, action: FileAction): Fallback {
+  const mount = mountOf(mounts, action.path);
+  const target = hasTarget(action.operation) ? mountOf(mounts, action.targetPath) : mount;
   const writes = action.operation !== FileOperation.OPEN;
   const granted =
     mount !== undefined && target !== undefined && (!writes || (mount.mode === "rw" && target.mode === "rw"));
-  return {
-    rule: undefined,
-    action: granted ? "allow" : "deny",
-    fallbackRule: granted ? "file/mounts" : "file/default",
-    cacheScope: scope,
-    enterSubject: "",
-    trace,
-  };
+  return granted
+    ? { rule: "file/mounts", action: "allow", sentence: "", fixed: true }
+    : { rule: "file/default", action: "deny", sentence: "", fixed: true };
 }

@@ -1,102 +1,118 @@
-// Verdicts on connections. The egress gate reads the same rules as a table (lower/gate.ts); a test holds the two
-// to the same answers.
+// Verdicts on connections, requests and lookups. The egress gate reads the same rules as a table (lower/gate.ts); a
+// test holds the two to the same answers.
 
 import { CacheScope, type NetworkAction, NetworkProtocol } from "../../proto/gen/clawsec/v1/loader.js";
-import type { Finding, TraceStep } from "../evaluate.js";
-import { type Cidr, inCidr, parseAddress, parseCidr } from "../match/cidr.js";
-import { isHostName, matchHost, normalizeHost } from "../match/host.js";
-import type { NetworkRule, Policy, RuleAction } from "../model.js";
-import { firstMatch, once } from "./rules.js";
+import { type Address, type Cidr, parseAddress } from "../match/cidr.js";
+import { isHostName, normalizeHost } from "../match/host.js";
+import type { Action, NetworkRule, Policy, RuleAction } from "../model.js";
+import { type Fact, match, misses } from "./facts.js";
+import { ADDRESS_FACTS, type AskedNetwork, cidrsOf, LOOKUP_FACTS, NAMED_FACTS } from "./network-facts.js";
+import { type Inquiry, once, type Refusal, ranked } from "./rules.js";
+import { Trie } from "./trie.js";
 
-const cidrsOf = once((rule: NetworkRule): readonly Cidr[] =>
-  rule.cidr.flatMap((text) => {
-    const cidr = parseCidr(text);
-    return "error" in cidr ? [] : [cidr];
-  }),
-);
-
-function finding(
-  rule: NetworkRule | undefined,
-  action: RuleAction,
-  fallbackRule: string,
-  trace: readonly TraceStep[],
-  fallbackMessage = "",
-): Finding {
-  // The loader keeps no verdicts on connections: its table is as fast as a cache.
-  return {
-    rule,
-    action,
-    fallbackRule,
-    fallbackMessage,
-    cacheScope: CacheScope.NONE,
-    enterSubject: "",
-    trace,
-  };
+interface NetworkIndex {
+  readonly rules: readonly NetworkRule[];
+  /** By labels, the last one first. */
+  readonly hosts: Trie;
+  /** By hexadecimal digits, after the family. */
+  readonly addresses: Trie;
 }
 
-export function evaluateNetwork(policy: Policy, subject: string, action: NetworkAction): Finding {
+const indexOf = once((policy: Policy): NetworkIndex => {
+  const rules = ranked(policy.network);
+  const hosts = new Trie();
+  const addresses = new Trie();
+  for (const [rank, rule] of rules.entries()) {
+    for (const pattern of rule.host) {
+      const isWild = pattern === "*" || pattern.startsWith("*.");
+      hosts.insert(labels(isWild ? pattern.slice(2) : pattern), rank, isWild ? "below" : "exact");
+    }
+    // Of a prefix that ends within a digit, the whole digits are looked up.
+    for (const cidr of cidrsOf(rule)) addresses.insert(digits(cidr, cidr.bits), rank, "below");
+  }
+  return { rules, hosts, addresses };
+});
+
+function labels(name: string): string[] {
+  return name === "" ? [] : name.split(".").reverse();
+}
+
+function digits({ family, value }: Address | Cidr, bits: number): string[] {
+  const hex = value.toString(16).padStart(family === 4 ? 8 : 32, "0");
+  return [String(family), ...hex.slice(0, Math.floor(bits / 4))];
+}
+
+export function inquireNetwork(
+  policy: Policy,
+  { subject }: Action,
+  action: NetworkAction,
+): Inquiry | Refusal {
   if (!policy.subjects.some((s) => s.name === subject)) {
-    return finding(
-      undefined,
-      "deny",
-      "network/unknown-subject",
-      [],
-      "the policy does not know the subject of the caller",
-    );
+    const sentence = "the policy does not know the subject of the caller";
+    return { fact: "subject", rule: "network/unknown-subject", sentence };
   }
   switch (action.protocol) {
     case NetworkProtocol.TCP:
-      return evaluateTcp(policy, subject, action);
+      return inquireTcp(policy, subject, action);
     case NetworkProtocol.DNS:
-      return evaluateLookup(policy, subject, action);
+      return inquireLookup(policy, subject, action);
     default:
-      return finding(undefined, "deny", "network/protocol", [], "only TCP leaves a sandbox");
+      return { fact: "protocol", rule: "network/protocol", sentence: "only TCP leaves a sandbox" };
   }
 }
 
-function evaluateTcp(policy: Policy, subject: string, action: NetworkAction): Finding {
-  if (
-    action.host !== "" &&
-    action.observedHost !== "" &&
-    normalizeHost(action.host) !== normalizeHost(action.observedHost)
-  ) {
-    return finding(
-      undefined,
-      "deny",
-      "network/observed-host",
-      [],
-      "the name in its first bytes is not the name that was looked up",
-    );
+function inquireTcp(policy: Policy, subject: string, action: NetworkAction): Inquiry | Refusal {
+  const host = normalizeHost(action.host);
+  if (host !== "" && action.observedHost !== "" && host !== normalizeHost(action.observedHost)) {
+    const sentence = "the name in its first bytes is not the name that was looked up";
+    return { fact: "host", rule: "network/observed-host", sentence };
   }
   const named = action.host !== "";
   const address = named ? undefined : parseAddress(action.address);
   const portKnown = Number.isInteger(action.port) && action.port >= 1 && action.port <= 65535;
-  const peerKnown = named ? isHostName(normalizeHost(action.host)) : address !== undefined;
+  const peerKnown = named ? isHostName(host) : address !== undefined;
   if (!peerKnown || !portKnown) {
-    return finding(undefined, "deny", "network/unknown-peer", [], "its host, address or port is not known");
+    const sentence = "its host, address or port is not known";
+    return { fact: peerKnown ? "port" : "host", rule: "network/unknown-peer", sentence };
   }
-  const { rule, trace } = firstMatch(policy.network, subject, (candidate) => {
-    if (named && !candidate.host.some((pattern) => matchHost(pattern, action.host))) return "host";
-    if (address !== undefined && !cidrsOf(candidate).some((cidr) => inCidr(cidr, address))) return "cidr";
-    return inPorts(candidate, action.port) ? "" : "port";
-  });
-  return finding(rule, rule?.action ?? policy.defaults.network, "network/default", trace);
-}
-
-function inPorts(rule: NetworkRule, port: number): boolean {
-  return rule.ports.length === 0 || rule.ports.some(({ first, last }) => port >= first && port <= last);
+  return inquiry(policy, { subject, action, address }, named ? NAMED_FACTS : ADDRESS_FACTS, true);
 }
 
 /** A lookup may be answered when some connection to the name could happen, on whatever port. */
-function evaluateLookup(policy: Policy, subject: string, action: NetworkAction): Finding {
+function inquireLookup(policy: Policy, subject: string, action: NetworkAction): Inquiry | Refusal {
   if (!isHostName(normalizeHost(action.host))) {
-    return finding(undefined, "deny", "network/unknown-peer", [], "it is not a host name");
+    return { fact: "host", rule: "network/unknown-peer", sentence: "it is not a host name" };
   }
-  const { rule, trace } = firstMatch(policy.network, subject, (candidate) => {
-    if (!candidate.host.some((pattern) => matchHost(pattern, action.host))) return "host";
-    // A denial of some ports says nothing about the others.
-    return candidate.action === "deny" && candidate.ports.length > 0 ? "port" : "";
-  });
-  const outcome = rule?.action ?? policy.defaults.network;
-  return finding(rule, outcome === "deny" ? "deny" : "allow", "network/default", trace);
+  return inquiry(policy, { subject, action, address: undefined }, LOOKUP_FACTS, false);
+}
+
+function inquiry(
+  policy: Policy,
+  asked: AskedNetwork,
+  facts: readonly Fact<NetworkRule, AskedNetwork>[],
+  connects: boolean,
+): Inquiry {
+  const index = indexOf(policy);
+  const { address, action } = asked;
+  const meaning = (said: RuleAction) => (connects || said === "deny" ? said : "allow");
+  return {
+    rules: index.rules,
+    candidates: () =>
+      address === undefined
+        ? index.hosts.findAt(labels(normalizeHost(action.host)))
+        : index.addresses.findAt(digits(address, 128)),
+    match: (rule) => match(facts, rule as NetworkRule, asked),
+    misses: (rule) => misses(facts, rule as NetworkRule, asked),
+    actionOf: (rule) => meaning(rule.action),
+    hasRate: connects,
+    fallback: () => ({
+      rule: "network/default",
+      action: meaning(policy.defaults.network),
+      sentence: "",
+      fixed: false,
+    }),
+    // The loader keeps no verdicts on connections: its table is as fast as a cache.
+    scope: () => CacheScope.NONE,
+    entered: () => "",
+  };
 }

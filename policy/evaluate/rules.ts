@@ -1,28 +1,156 @@
-// Going through a list of rules in order, with a trace.
+// The walk through a section's rules: floors, observed rules, the first rule that decides.
+//
+// Locked rules come first. A locked denial decides at once; a locked hold is a floor under what the rest decides.
+// A rule in observe mode decides nothing. Of the others, the first that matches decides, or the default.
 
-import type { TraceStep } from "../evaluate.js";
-import type { RuleBase } from "../model.js";
+import type { CacheScope } from "../../proto/gen/clawsec/v1/loader.js";
+import type { Moment, TraceStep } from "../evaluate.js";
+import type { Policy, RuleAction, RuleBase } from "../model.js";
+import type { Match, Miss } from "./facts.js";
+import { restricts } from "./facts.js";
+import { untimely } from "./time.js";
 
-export interface Walk<T> {
-  /** The first rule that matched. */
-  readonly rule: T | undefined;
+/** A denial before any rule: the action is not understood. */
+export interface Refusal {
+  /** The fact that is not understood. */
+  readonly fact: string;
+  readonly rule: string;
+  readonly sentence: string;
+}
+
+/** What decides when no rule does. */
+export interface Fallback {
+  readonly rule: string;
+  readonly action: RuleAction;
+  /** A sentence for a denial; "" for the usual one. */
+  readonly sentence: string;
+  /** Decided by something else than rules and defaults: observe mode does not lift it. */
+  readonly fixed: boolean;
+}
+
+/** One action put to the rules of its section. */
+export interface Inquiry {
+  /** Locked rules first; the place in this list is the rule's rank. */
+  readonly rules: readonly RuleBase[];
+  /** Lists of ranks, each ascending, that hold every rule which could match. */
+  readonly candidates: () => readonly (readonly number[])[];
+  /** Only for rules of the section. */
+  readonly match: (rule: RuleBase) => Match;
+  readonly misses: (rule: RuleBase) => Miss[];
+  /** What a matching rule means for what is asked. */
+  readonly actionOf: (rule: RuleBase) => RuleAction;
+  /** False where a match is no use of the rule, so that its rate neither holds nor counts. */
+  readonly hasRate: boolean;
+  readonly fallback: () => Fallback;
+  /** How far an answer may be used again that the rule of this rank gave (the number of rules: the default). */
+  readonly scope: (rank: number) => CacheScope;
+  /** Exec only: the subject that the process becomes part of. */
+  readonly entered: () => string;
+}
+
+/** What decided. */
+export interface Decider {
+  /** Undefined for a default. */
+  readonly rule: RuleBase | undefined;
+  readonly rank: number;
+  readonly id: string;
+  readonly action: RuleAction;
+  /** Instead of the rule's own sentence; "" for that. */
+  readonly sentence: string;
+}
+
+export interface Outcome {
+  readonly decider: Decider;
+  /** What holds: the decider's action, or "allow" in observe mode. */
+  readonly action: RuleAction;
+  readonly observed: Decider | undefined;
+  readonly counted: readonly string[];
+  /** A time or a rate was looked at. */
+  readonly timed: boolean;
   readonly trace: readonly TraceStep[];
 }
 
-/** `mismatch` names the first fact that does not match, or "" when the rule matches. */
-export function firstMatch<T extends RuleBase>(
-  rules: readonly T[],
-  subject: string,
-  mismatch: (rule: T) => string,
-): Walk<T> {
+/** Locked rules first, else as written. A parsed policy is in this order already. */
+export function ranked<R extends RuleBase>(rules: readonly R[]): readonly R[] {
+  return [...rules.filter((rule) => rule.locked), ...rules.filter((rule) => !rule.locked)];
+}
+
+/** Decides. With `every`, every rule is looked at until one decides; else only the candidates. */
+export function walk(policy: Policy, inquiry: Inquiry, moment: Moment | undefined, every = false): Outcome {
+  const { rules } = inquiry;
   const trace: TraceStep[] = [];
-  for (const rule of rules) {
-    const other = rule.subjects.length > 0 && !rule.subjects.includes(subject);
-    const why = other ? "subject" : mismatch(rule);
-    trace.push({ rule: rule.id, matched: why === "", why });
-    if (why === "") return { rule, trace };
+  const counted: string[] = [];
+  let timed = false;
+  let floor: Decider | undefined;
+  let observed: Decider | undefined;
+  let decided: Decider | undefined;
+
+  const visit = (rank: number): boolean => {
+    const rule = rules[rank] as RuleBase;
+    const { why, unknown } = inquiry.match(rule);
+    const matched = why === "" || unknown !== "";
+    const isTimed = matched && (rule.when.length > 0 || (inquiry.hasRate && rule.rate !== undefined));
+    const other = isTimed ? untimely(rule, moment, inquiry.hasRate) : "";
+    timed ||= isTimed;
+    trace.push({ rule: rule.id, matched: matched && other === "", why: why === "" ? other : why });
+    if (!matched || other !== "") return false;
+    if (rule.rate !== undefined && inquiry.hasRate) counted.push(rule.id);
+    const action = unknown === "" ? inquiry.actionOf(rule) : "deny";
+    const decider: Decider = { rule, rank, id: rule.id, action, sentence: unknown };
+    if (rule.locked) {
+      if (action === "deny") decided = decider;
+      else if (action === "hold") floor ??= decider;
+      return action === "deny";
+    }
+    if (rule.mode === "observe") {
+      if (restricts(decider)) observed ??= decider;
+      return false;
+    }
+    decided = decider;
+    return true;
+  };
+  if (every) rules.some((_, rank) => visit(rank));
+  else inOrder(inquiry.candidates(), visit);
+
+  const outcome = (decider: Decider, action: RuleAction, seen = observed): Outcome => ({
+    decider,
+    action,
+    observed: seen,
+    counted,
+    timed,
+    trace,
+  });
+  const fallback = decided === undefined ? inquiry.fallback() : undefined;
+  const would: Decider = decided ?? byDefault(fallback as Fallback, rules.length);
+  const enforced = policy.mode !== "observe" || would.rule?.locked === true || fallback?.fixed === true;
+  if (enforced || !restricts(would)) {
+    const decider = floor !== undefined && would.action !== "deny" ? floor : would;
+    return outcome(decider, decider.action);
   }
-  return { rule: undefined, trace };
+  if (floor === undefined) return outcome(would, "allow", would);
+  return outcome(floor, floor.action, would.action === "deny" ? would : observed);
+}
+
+function byDefault(fallback: Fallback, rank: number): Decider {
+  const { rule: id, action, sentence } = fallback;
+  return { rule: undefined, rank, id, action, sentence };
+}
+
+/** Visits the numbers of ascending lists in ascending order, each once, until a visit returns true. */
+export function inOrder(lists: readonly (readonly number[])[], visit: (rank: number) => boolean): void {
+  const places = lists.map(() => 0);
+  for (;;) {
+    let lowest = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < lists.length; i++) {
+      const head = lists[i]?.[places[i] as number];
+      if (head !== undefined && head < lowest) lowest = head;
+    }
+    if (lowest === Number.POSITIVE_INFINITY) return;
+    for (let i = 0; i < lists.length; i++) {
+      if (lists[i]?.[places[i] as number] === lowest) places[i] = (places[i] as number) + 1;
+    }
+    if (visit(lowest)) return;
+  }
 }
 
 /** Computes something once for each policy, rule or other model object. */

@@ -1,0 +1,237 @@
+// The facts of an exec, and what rules want of them.
+
+import type { ExecAction, Process } from "../../proto/gen/clawsec/v1/loader.js";
+import { categoriesOf } from "../categories.js";
+import { type ArgvMatcher, compileArgvPattern } from "../match/argv.js";
+import { compileText, type Matcher } from "../match/glob.js";
+import { compilePath, isCanonical, isWithin } from "../match/path.js";
+import type { ArgvPattern, ExecKind, ExecRule, Transition } from "../model.js";
+import { type Fact, restricts, subjectFact } from "./facts.js";
+import { once } from "./rules.js";
+
+/** One exec, and which of its facts a decision has looked at. */
+export interface AskedExec {
+  readonly subject: string;
+  readonly exec: ExecAction;
+  readonly kind: ExecKind;
+  readonly process: Process | undefined;
+  readonly workspace: string;
+  readonly looked: {
+    /** At what the same file can have otherwise next time: arguments, script, working directory. */
+    beyondFile: boolean;
+    /** At what no cache knows: environment, callers. */
+    beyondCache: boolean;
+  };
+}
+
+interface Patterns {
+  readonly executable: readonly Matcher[];
+  readonly script: readonly Matcher[];
+  readonly cwd: readonly Matcher[];
+  readonly parent: readonly Matcher[];
+  readonly ancestor: readonly Matcher[];
+  readonly environment: readonly Matcher[];
+  readonly sha256: ReadonlySet<string>;
+  readonly argv: ArgvMatcher | undefined;
+}
+
+const paths = (patterns: readonly string[]) => patterns.map((p) => compilePath(p, { subtree: false }));
+const argvOf = (pattern: ArgvPattern | undefined, restricting: boolean) =>
+  pattern === undefined ? undefined : compileArgvPattern(pattern, restricting);
+
+const patternsOf = once(
+  (rule: ExecRule): Patterns => ({
+    executable: paths(rule.executable),
+    script: paths(rule.script),
+    cwd: paths(rule.cwd),
+    parent: paths(rule.parent),
+    ancestor: paths(rule.ancestor),
+    environment: rule.environment.map(compileText),
+    sha256: new Set(rule.sha256),
+    argv: argvOf(rule.argv, restricts(rule)),
+  }),
+);
+
+const some = (matchers: readonly Matcher[], text: string) => matchers.some((m) => m(text));
+
+/** Whether a rule's `executable` also speaks of the script: then a restriction cannot be dodged by a "#!" line. */
+export function coversScripts(rule: ExecRule): boolean {
+  return restricts(rule) && rule.executable.length > 0 && rule.script.length === 0;
+}
+
+function isExecutable(rule: ExecRule, asked: AskedExec): boolean {
+  if (rule.executable.length === 0) return true;
+  const { executable } = patternsOf(rule);
+  if (some(executable, asked.exec.executable)) return true;
+  if (!coversScripts(rule)) return false;
+  asked.looked.beyondFile = true;
+  return some(executable, asked.exec.script);
+}
+
+function hasContent(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule, AskedExec>["holds"]> {
+  if (rule.sha256.length === 0) return true;
+  const { sha256 } = patternsOf(rule);
+  const { script, executableSha256, scriptSha256 } = asked.exec;
+  if (sha256.has(executableSha256)) return true;
+  asked.looked.beyondFile = true;
+  // A right by a script's content alone would be a right to whatever interpreter it names.
+  const byScript = restricts(rule) || rule.executable.length > 0 || rule.script.length > 0;
+  if (script !== "" && byScript && sha256.has(scriptSha256)) return true;
+  if (executableSha256 !== "" && (script === "" || scriptSha256 !== "")) return false;
+  return { unknown: "the hash of the file is not known" };
+}
+
+/**
+ * Of the image and the script. Where the two differ, the answer is the one that makes the rule stricter: a
+ * restriction holds for what lies in the workspace (or outside it) if either does; a permission to run what lies in
+ * the workspace holds by the script alone only if the rule names its interpreter.
+ */
+function isInWorkspace(rule: ExecRule, asked: AskedExec): boolean {
+  if (rule.inWorkspace === undefined) return true;
+  asked.looked.beyondFile = true;
+  const { executable, script } = asked.exec;
+  const image = isWithin(executable, asked.workspace) === rule.inWorkspace;
+  const text = script !== "" && isWithin(script, asked.workspace) === rule.inWorkspace;
+  if (restricts(rule)) return image || text;
+  if (rule.inWorkspace) return image || (text && rule.executable.length > 0);
+  return image && (script === "" || text);
+}
+
+function callers(asked: AskedExec): readonly string[] {
+  const { process } = asked;
+  return process === undefined ? [] : [process.executable, ...process.ancestorExecutables];
+}
+
+function hasParent(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule, AskedExec>["holds"]> {
+  if (rule.parent.length === 0) return true;
+  asked.looked.beyondCache = true;
+  const image = asked.process?.executable ?? "";
+  if (!isCanonical(image)) return { unknown: "the program that calls is not known" };
+  return some(patternsOf(rule).parent, image);
+}
+
+function hasAncestor(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule, AskedExec>["holds"]> {
+  if (rule.ancestor.length === 0) return true;
+  asked.looked.beyondCache = true;
+  const images = callers(asked);
+  if (images.some((image) => some(patternsOf(rule).ancestor, image))) return true;
+  if (asked.process?.ancestorsTruncated === true) {
+    return { unknown: "more programs led to it than can be checked" };
+  }
+  if (images.length === 0 || !images.every(isCanonical)) {
+    return { unknown: "the programs that led to it are not known" };
+  }
+  return false;
+}
+
+const list = (texts: readonly string[]) => texts.join(", ");
+
+/** In the order in which they are compared: first those that the index knows. */
+export const EXEC_FACTS: readonly Fact<ExecRule, AskedExec>[] = [
+  subjectFact(),
+  {
+    name: "kind",
+    holds: (rule, asked) => rule.kinds.includes(asked.kind),
+    is: (asked) => asked.kind,
+    wants: (rule) => list(rule.kinds),
+  },
+  {
+    name: "executable",
+    holds: isExecutable,
+    is: ({ exec }) => exec.executable,
+    wants: (rule) => list(rule.executable),
+  },
+  {
+    name: "script",
+    holds: (rule, asked) => {
+      if (rule.script.length === 0) return true;
+      asked.looked.beyondFile = true;
+      return some(patternsOf(rule).script, asked.exec.script);
+    },
+    is: ({ exec }) => exec.script,
+    wants: (rule) => list(rule.script),
+  },
+  {
+    name: "sha256",
+    holds: hasContent,
+    is: ({ exec }) => list([exec.executableSha256, exec.scriptSha256].filter((hash) => hash !== "")),
+    wants: (rule) => list(rule.sha256),
+  },
+  {
+    name: "inWorkspace",
+    holds: isInWorkspace,
+    is: ({ exec, workspace }) =>
+      list([exec.executable, exec.script].filter((path) => isWithin(path, workspace))) || "false",
+    wants: (rule) => String(rule.inWorkspace),
+  },
+  {
+    name: "cwd",
+    holds: (rule, asked) => {
+      if (rule.cwd.length === 0) return true;
+      asked.looked.beyondFile = true;
+      return some(patternsOf(rule).cwd, asked.exec.cwd);
+    },
+    is: ({ exec }) => exec.cwd,
+    wants: (rule) => list(rule.cwd),
+  },
+  {
+    name: "argv",
+    holds: (rule, asked) => {
+      const { argv } = patternsOf(rule);
+      if (argv === undefined) return true;
+      asked.looked.beyondFile = true;
+      return argv(asked.exec.argv);
+    },
+    is: ({ exec }) => JSON.stringify(exec.argv),
+    wants: (rule) => JSON.stringify(rule.argv),
+  },
+  {
+    name: "environment",
+    holds: (rule, asked) => {
+      if (rule.environment.length === 0) return true;
+      asked.looked.beyondCache = true;
+      return patternsOf(rule).environment.some((m) => asked.exec.environmentNames.some(m));
+    },
+    is: ({ exec }) => list(exec.environmentNames),
+    wants: (rule) => list(rule.environment),
+  },
+  {
+    name: "parent",
+    holds: hasParent,
+    is: ({ process }) => process?.executable ?? "",
+    wants: (rule) => list(rule.parent),
+  },
+  {
+    name: "ancestor",
+    holds: hasAncestor,
+    is: (asked) => list(callers(asked)),
+    wants: (rule) => list(rule.ancestor),
+  },
+  {
+    name: "category",
+    holds: (rule, asked) => {
+      if (rule.category.length === 0) return true;
+      asked.looked.beyondFile = true;
+      const has = categoriesOf(asked.exec);
+      return rule.category.some((category) => has.includes(category));
+    },
+    is: ({ exec }) => list(categoriesOf(exec)),
+    wants: (rule) => list(rule.category),
+  },
+];
+
+const wayOf = once((way: Transition) => ({
+  executable: paths(way.executable),
+  script: paths(way.script),
+  argv: argvOf(way.argv, false),
+}));
+
+/** Whether an exec takes a way into a subject. It is neither a permission nor a restriction: exact, image by image. */
+export function takesWay(way: Transition, asked: AskedExec): boolean {
+  const { executable, script, argv } = wayOf(way);
+  const { exec, looked } = asked;
+  if (!way.from.includes(asked.subject)) return false;
+  if (executable.length > 0 && !some(executable, exec.executable)) return false;
+  if (script.length > 0 || argv !== undefined) looked.beyondFile = true;
+  return (script.length === 0 || some(script, exec.script)) && (argv === undefined || argv(exec.argv));
+}
