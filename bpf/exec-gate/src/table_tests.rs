@@ -121,7 +121,8 @@ fn rows_that_cannot_be_meant_are_refused_by_name_and_good_ones_beside_them_are_n
 
 #[test]
 fn a_table_of_more_memory_than_is_given_is_refused() {
-    let rows = |count: usize| (0..count).map(|n| allow("large", &format!("^(?:/{n}/(?:[a-z0-9]{{4000}})+)$")));
+    let rows =
+        |count: usize| (0..count).map(|n| allow("large", &format!("^(?:/{n}/(?:[a-z0-9]{{4000}})+)$")));
     assert!(compile(rows(10)).is_ok());
     assert_eq!(compile(rows(2_000)).unwrap_err(), TableError::TooLarge);
 }

@@ -54,6 +54,9 @@ impl Asker for Shared {
                     layer: "test".into(),
                     cache_scope: script.scope.into(),
                     epoch: 1,
+                    // As a rule of observe mode would; an answer on a hold says nothing of it.
+                    observed: if step == 0 { pb::Verdict::Deny.into() } else { 0 },
+                    observed_rule: if step == 0 { "file/strict".into() } else { String::new() },
                     ..Default::default()
                 });
             }
@@ -249,6 +252,26 @@ async fn an_answer_for_the_file_is_asked_once() {
     assert_eq!(output, "secret wordssecret wordssecret words");
     assert_eq!(asker.asked.load(Ordering::SeqCst), 1);
     assert_eq!(events.len(), 3, "each open is an event");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_observed_is_in_the_events_of_allowed_cached_and_held_opens() {
+    let hold = [pb::Verdict::Hold, pb::Verdict::Allow];
+    for (answers, script, count) in
+        [(&[pb::Verdict::Allow][..], "cat guarded/key guarded/key", 2), (&hold[..], "cat guarded/key", 1)]
+    {
+        let asker = Scripted::new(answers, pb::CacheScope::File);
+        let (_, events) = run(script, &asker).await;
+        let seen: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.kind {
+                Some(pb::event::Kind::Decision(seen)) => Some((seen.observed(), seen.observed_rule.as_str())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(seen, vec![(pb::Verdict::Deny, "file/strict"); count]);
+        assert_eq!(asker.asked.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
