@@ -101,7 +101,7 @@ describe("meaning", () => {
       ),
     );
     const hash = (t: string) => parsePolicy(t, name, { variables: given }).policy?.hash;
-    expect(hash(text)).toBeDefined();
+    expect(hash(text) === undefined).toBe(name.endsWith(".test.yaml"));
     expect(hash(result)).toBe(hash(text));
   });
 
@@ -131,7 +131,7 @@ describe("meaning", () => {
         expect(result).toContain("# why");
         expect(formatted(result)).toBe(result);
       }),
-      { numRuns: 200 },
+      { numRuns: 50 },
     );
   });
 

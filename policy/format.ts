@@ -114,13 +114,18 @@ export function formatPolicy(text: string, file: string): FormatResult {
   if (before.root === undefined || before.diagnostics.length > 0)
     return { text: undefined, diagnostics: before.diagnostics };
   let formatted = layOut(text);
+  let stable = false;
   // What a comment belongs to can become clear only when it stands at its new place.
-  for (let round = 0; round < 3 && layOut(formatted) !== formatted; round++) formatted = layOut(formatted);
+  for (let round = 0; round < 4 && !stable; round++) {
+    const next = layOut(formatted);
+    stable = next === formatted;
+    formatted = next;
+  }
   const after = parseYaml(formatted, file);
   const same = after.root !== undefined && meaning(after.root) === meaning(before.root);
   if (!same) return refused(before.root, "its meaning would change");
   if (comments(formatted) !== comments(text)) return refused(before.root, "a comment would be lost");
-  if (layOut(formatted) !== formatted) return refused(before.root, "it has no layout that stays the same");
+  if (!stable) return refused(before.root, "it has no layout that stays the same");
   return { text: formatted, diagnostics: [] };
 }
 
