@@ -80,6 +80,9 @@ function coversExec(a: ExecRule, b: ExecRule): boolean {
   const facts = [a.sha256, a.cwd, a.environment, a.parent, a.ancestor, a.category].flat();
   const asks = facts.length > 0 || a.inWorkspace !== undefined || !(a.argv === undefined || onlyGlob(a.argv));
   if (asks && restricts(a) !== restricts(b)) return false;
+  // A permission by content or by place holds for a script only when it names the interpreter or the script.
+  const byFile = (rule: ExecRule) => rule.executable.length + rule.script.length > 0;
+  if ((a.sha256.length > 0 || a.inWorkspace !== undefined) && byFile(a) !== byFile(b)) return false;
   return (
     coversImage(a, b) &&
     coversList(a.script, b.script, byPath) &&
@@ -167,6 +170,6 @@ function coversNetwork(a: NetworkRule, b: NetworkRule): boolean {
     includesPorts(a.ports, b.ports) === "yes" &&
     coversList(a.protocols, b.protocols, bySet) &&
     coversList(a.methods, b.methods, bySet) &&
-    coversList(a.paths, b.paths, byPath)
+    coversList(a.paths, b.paths, bySet)
   );
 }
