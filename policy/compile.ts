@@ -2,25 +2,30 @@
 
 import type { Capability, CreateSandboxRequest } from "../proto/gen/clawsec/v1/loader.js";
 import { type Diagnostic, sortDiagnostics } from "./diagnostics.js";
-import { canonicalJson } from "./hash.js";
+import { lowerApparmor } from "./lower/apparmor.js";
+import { lowerExec } from "./lower/exec-table.js";
 import { lowerFiles } from "./lower/files.js";
 import { lowerNetwork } from "./lower/gate.js";
 import type { HostView, View } from "./lower/host.js";
 import { baseLandlock, landlockAbi } from "./lower/landlock.js";
 import { lowerMounts } from "./lower/mounts.js";
+import { nftablesRuleset } from "./lower/nftables.js";
 import { lowerOci } from "./lower/oci.js";
-import { Capabilities, type ExplainRow, Report } from "./lower/report.js";
+import { Capabilities, type ExplainRow, REQUIRED, Report } from "./lower/report.js";
 import { lowerRootfs } from "./lower/rootfs.js";
 import { type Architecture, lowerSeccomp } from "./lower/seccomp.js";
 import { lowerSubjects } from "./lower/subjects.js";
 import type { Policy, SecretItem } from "./model.js";
+
+export { artefactFiles } from "./lower/output.js";
+export { needsRestart } from "./lower/restart.js";
 
 /** What the host is, as data. */
 export interface CompileInputs {
   readonly host: HostView;
   /** From the loader's Hello or Probe. What is not in the list is missing. */
   readonly capabilities: readonly Capability[];
-  /** Name of the sandbox: its host name, where the policy has none. */
+  /** Name of the sandbox: its AppArmor profile's, and its host name where the policy has none. */
   readonly name?: string;
   /** Replaces sandbox.command when not empty. */
   readonly command?: readonly string[];
@@ -52,7 +57,7 @@ const LARGEST_OPEN_FILES = 1_048_576;
 
 /** Lowers a policy. Deterministic: the same policy, host and inputs give the same bytes. */
 export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
-  const report = new Report();
+  const report = new Report(policy.waive);
   const capabilities = new Capabilities(inputs.capabilities);
   const { sandbox } = policy;
   const args = inputs.command !== undefined && inputs.command.length > 0 ? inputs.command : sandbox.command;
@@ -67,27 +72,26 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
     );
   }
   // What every sandbox stands on, whatever its rules.
-  capabilities.need(
-    report,
-    ["runc", "seccomp.notify", "bpf.exec_verify", "netns.sk_lookup"],
-    "sandbox",
-    sandbox.origin,
-  );
-  const abi = landlockAbi(capabilities, sandbox, report);
+  capabilities.need(report, REQUIRED, "sandbox", sandbox.origin);
+  const abi = landlockAbi(policy, capabilities, report);
 
   const view = lowerMounts(policy, inputs.host, inputs.protectedPaths ?? [], report);
   // With a mount missing, what lies on it is missing too: one message is enough.
   if (!report.failed) checkFolders(policy, view, report);
-  explainExec(policy, capabilities, report);
-  const files = lowerFiles(policy, view, capabilities, report);
+  const { table: exec, facts } = lowerExec(policy, view, capabilities, report);
+  const files = lowerFiles({ policy, view, capabilities, abi }, report);
   const network = lowerNetwork(policy, capabilities, report);
+  const nftables = lowerNftables(policy, capabilities, report);
   const subjects = lowerSubjects(policy, view, abi, capabilities, report);
-  const hostname = sandbox.hostname || inputs.name || policy.name;
+  const name = inputs.name || policy.name;
+  const apparmor = lowerApparmor(name, files.denials);
+  const hostname = sandbox.hostname || name;
   const oci = lowerOci(policy, view, files, {
     hostname,
     terminal: inputs.terminal ?? false,
     term: inputs.term ?? "",
     maxOpenFiles: inputs.maxOpenFiles ?? LARGEST_OPEN_FILES,
+    apparmorProfile: apparmor?.name ?? "",
   });
   for (const mount of view.mounts) {
     if (mount.kind === "bind")
@@ -101,6 +105,7 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
   }
   const secretFiles = lowerSecrets(policy, view, capabilities, report);
   const seccomp = lowerSeccomp(inputs.arch ?? "x64", { notifyNames: files.notifyNames });
+  report.checkWaivers(new Set([...policy.exec, ...policy.file, ...policy.network].map((rule) => rule.id)));
   const artefacts: Artefacts = {
     ociConfig: Buffer.from(JSON.stringify(oci)),
     rootfs: lowerRootfs(policy, view, hostname),
@@ -112,8 +117,8 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
       policyHash: policy.hash,
       network,
       fileGuards: [...files.guards],
-      exec: undefined,
-      facts: undefined,
+      exec,
+      facts,
     },
     args: [...args],
     terminal: inputs.terminal ?? false,
@@ -125,8 +130,8 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
     },
     supervisorGraceMs: sandbox.supervisorGraceMs,
     detached: inputs.detached ?? false,
-    nftables: Buffer.alloc(0),
-    apparmor: undefined,
+    nftables,
+    apparmor,
   };
   return {
     artefacts: report.failed ? undefined : artefacts,
@@ -134,6 +139,12 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
     explain: report.rows,
     diagnostics: sortDiagnostics(report.diagnostics),
   };
+}
+
+/** The ruleset of the sandbox's network namespace; empty when it is waived. */
+function lowerNftables(policy: Policy, capabilities: Capabilities, report: Report): Buffer {
+  if (!capabilities.need(report, ["nftables"], "sandbox", policy.sandbox.origin)) return Buffer.alloc(0);
+  return Buffer.from(JSON.stringify(nftablesRuleset()));
 }
 
 /** The working directory and the home folder must be there when the command starts. */
@@ -167,29 +178,6 @@ function checkFolders(policy: Policy, view: View, report: Report): void {
       );
     }
   }
-}
-
-function explainExec(policy: Policy, capabilities: Capabilities, report: Report): void {
-  for (const rule of policy.exec) {
-    if (rule.action === "hold") capabilities.need(report, ["ptrace.hold"], rule.id, rule.origin);
-    const layer = rule.action === "hold" ? "exec gate, person" : "exec gate";
-    const facts = [
-      rule.argv === undefined ? "" : "arguments",
-      rule.script.length === 0 ? "" : "script",
-      rule.cwd.length === 0 ? "" : "working directory",
-    ].filter((fact) => fact !== "");
-    const looks =
-      facts.length === 0 ? "looks at the file only" : `looks at the file and its ${facts.join(", ")}`;
-    report.explain(
-      rule.id,
-      rule.action,
-      layer,
-      `${looks}; BPF checks that what runs is what was approved`,
-      rule.origin,
-    );
-  }
-  if (policy.defaults.exec === "hold")
-    capabilities.need(report, ["ptrace.hold"], "exec/default", policy.sandbox.origin);
 }
 
 function lowerSecrets(
@@ -234,27 +222,4 @@ function lowerSecrets(
     );
   }
   return secrets.items;
-}
-
-/**
- * What of `after` cannot be applied to a sandbox that runs with `before`, one sentence each. Empty: only tables and
- * the supervisor's own rules differ, and ApplyPolicy does it in one step.
- */
-export function needsRestart(before: Artefacts, after: Artefacts): string[] {
-  const parts: readonly (readonly [string, (a: Artefacts) => unknown])[] = [
-    ["its mounts, user, environment or limits", (a) => a.ociConfig.toString("base64")],
-    [
-      "the generated files or mount points",
-      (a) => a.rootfs.map((e) => [e.path, e.kind?.$case, String(e.kind?.value)]),
-    ],
-    ["the system calls that are refused or asked about", (a) => a.seccomp.toString("base64")],
-    ["the Landlock ruleset", (a) => a.landlock],
-    ["the subjects, their entries or loopback ports", (a) => a.subjects],
-    ["the files that are asked about", (a) => a.tables?.fileGuards],
-    ["the published ports", (a) => a.publish],
-    ["the secrets' folder", (a) => a.secretsMount],
-  ];
-  return parts
-    .filter(([, part]) => canonicalJson(part(before)) !== canonicalJson(part(after)))
-    .map(([what]) => `The new policy changes ${what}, which needs a new sandbox.`);
 }

@@ -2,159 +2,195 @@
 //
 //   deny read (for all)          mask: an empty file or folder over the path
 //   deny write (for all)         the path bound read-only over itself
+//   deny exec (for all)          the path bound noexec over itself
 //   deny delete, rename, link    of one file, for all: the path bound over itself; a mount point can be neither
 //                                removed nor renamed (EBUSY), and no hard link leaves a mount (EXDEV)
+//   the same by a pattern        AppArmor, where the host has it and its words mean the same
 //   hold, log or deny of open    fanotify on the path, bound over itself so that exactly this mount is marked
-//   the rest of the name calls   seccomp notify; refused where the loader does not offer it
+//   delete, rename, link,        seccomp notify; refused where the loader does not offer it
+//   truncate
 //   deny for one subject         Landlock of the subject's entry, when its trees leave the path out
 //
+// What only a question can decide (the time, a rate, the owner, a rule that observes) never goes to a static layer.
 // Whatever is protected inside a writable mount also has the folders above it, up to the mount, bound over
 // themselves: otherwise renaming such a folder would take the protection along and leave the name free.
 
-import type { FileGuard } from "../../proto/gen/clawsec/v1/loader.js";
-import { below, between, isWithin, join, type PatternScope, patternScopes } from "../match/path.js";
-import type { FileOperationName, FileRule, Mount, Policy } from "../model.js";
+import { expandBraces } from "../match/glob.js";
+import { isWithin, type PatternScope, patternScopes } from "../match/path.js";
+import type { FileOperationName, FileRule, Policy } from "../model.js";
+import { Exceptions } from "./exceptions.js";
+import { lowerByPattern } from "./file-patterns.js";
+import { Draft, type LoweredFiles, Plan } from "./file-plan.js";
+import { FileReport, isConditional, NAME_OPERATIONS, observes, PINNED_OPERATIONS } from "./file-report.js";
+import { denySubject } from "./file-subjects.js";
 import type { Located, View } from "./host.js";
 import type { Capabilities, Report } from "./report.js";
 
-/** Calls that change names or sizes; notified only where a rule needs it. */
-const NAME_OPERATIONS: readonly FileOperationName[] = ["delete", "rename", "link", "truncate"];
-/** What a mount point withstands by itself. */
-const PINNED_OPERATIONS: readonly FileOperationName[] = ["delete", "rename", "link"];
-
-/** A bind of a path over itself. */
-export interface SelfBind {
-  readonly target: string;
-  readonly hostPath: string;
-  readonly mode: "ro" | "rw";
-  readonly exec: boolean;
+/** What is there to lower file rules with. `abi`: Landlock's, 0 for none. */
+export interface FileLayers {
+  readonly policy: Policy;
+  readonly view: View;
+  readonly capabilities: Capabilities;
+  readonly abi: number;
 }
 
-export interface LoweredFiles {
-  /** Shorter targets first. */
-  readonly binds: readonly SelfBind[];
-  readonly masked: readonly string[];
-  readonly guards: readonly FileGuard[];
-  readonly notifyNames: boolean;
+/** One pattern of a rule, without braces. */
+export interface RulePath {
+  readonly rule: FileRule;
+  readonly pattern: string;
+  readonly scope: PatternScope;
 }
 
-export function lowerFiles(
-  policy: Policy,
-  view: View,
-  capabilities: Capabilities,
-  report: Report,
-): LoweredFiles {
-  const lowering = new Lowering(policy, view, capabilities, report);
-  for (const rule of policy.file) lowering.rule(rule);
-  return lowering.result();
+export function lowerFiles(layers: FileLayers, report: Report): LoweredFiles {
+  const plan = new Plan(layers.view);
+  const earlier = new Exceptions();
+  for (const rule of layers.policy.file) {
+    const lowering = new Lowering(layers, earlier, new FileReport(rule, layers, report));
+    lowering.rule(rule);
+    if (!lowering.say.refused) plan.take(lowering.draft);
+    earlier.add(rule);
+  }
+  return plan.result();
 }
 
+/** One rule. */
 class Lowering {
-  readonly #binds = new Map<string, SelfBind>();
-  readonly #masked = new Set<string>();
-  readonly #guards = new Map<string, { open: boolean; names: boolean }>();
-  /** Rules that are lowered statically so far, to find later what they must leave out. */
-  readonly #earlier: FileRule[] = [];
+  readonly draft: Draft;
 
   constructor(
-    readonly policy: Policy,
-    readonly view: View,
-    readonly capabilities: Capabilities,
-    readonly report: Report,
-  ) {}
-
-  result(): LoweredFiles {
-    const masked = [...this.#masked].sort(byText);
-    const isMasked = (path: string) => masked.some((mask) => isWithin(path, mask));
-    const readOnly = [...this.#binds.values()].filter((b) => b.mode === "ro").map((b) => b.target);
-    const binds = [...this.#binds.values()]
-      // What would be bound beneath a mask is not there.
-      .filter((bind) => !isMasked(bind.target))
-      // A mount of its own inside a read-only one must not be the way round it.
-      .map((bind) =>
-        readOnly.some((tree) => isWithin(bind.target, tree)) ? { ...bind, mode: "ro" as const } : bind,
-      );
-    binds.sort(
-      (a, b) => a.target.split("/").length - b.target.split("/").length || byText(a.target, b.target),
-    );
-
-    // A mark holds for one mount: each mount inside a guarded tree needs its own.
-    const targets = [...binds.map((b) => b.target), ...this.view.mounts.map((m) => m.target)];
-    const guards = new Map(this.#guards);
-    for (const [path, guard] of this.#guards) {
-      for (const target of targets) {
-        if (!isWithin(target, path) || isMasked(target)) continue;
-        const before = guards.get(target);
-        guards.set(target, {
-          open: guard.open || (before?.open ?? false),
-          names: guard.names || (before?.names ?? false),
-        });
-      }
-    }
-    const fileGuards = [...guards.entries()]
-      .filter(([path]) => !isMasked(path))
-      .sort(([a], [b]) => byText(a, b))
-      .map(([path, guard]) => ({ path, ...guard }));
-    return { binds, masked, guards: fileGuards, notifyNames: fileGuards.some((g) => g.names) };
+    readonly layers: FileLayers,
+    readonly earlier: Exceptions,
+    readonly say: FileReport,
+  ) {
+    this.draft = new Draft(layers.view);
   }
 
   rule(rule: FileRule): void {
-    const scopes = rule.path.flatMap(patternScopes);
-    for (const scope of scopes) this.#scope(rule, scope);
-    this.#earlier.push(rule);
-  }
-
-  #scope(rule: FileRule, scope: PatternScope): void {
-    const located = this.#locate(rule, scope);
-    if (located === undefined) return;
-    const operations = new Set(rule.operations);
-    if (rule.action === "allow") {
-      this.report.explain(
-        rule.id,
-        "allow",
+    const observing = observes(rule, this.layers.policy);
+    if (rule.action === "allow" || (observing && rule.action === "log")) {
+      this.say.explain(
         "supervisor",
-        "an exception to the rules below it, where those are asked about",
-        rule.origin,
+        observing
+          ? "observes a permission: decides nothing"
+          : "an exception to the rules below it, where those are asked about",
+        "mounts and Landlock know no exceptions",
       );
       return;
     }
-    if (rule.action !== "deny") {
-      for (const operation of ["read", "write"] as const) {
-        if (operations.delete(operation))
-          this.#refuse(
-            rule,
-            "fanotify",
-            `"${rule.action}" cannot tell ${operation} from other opens: the kernel does not say what an open is for`,
-            'Say "operations: [open]".',
-          );
-      }
-    } else if (rule.subjects.length > 0) {
-      this.#denySubject(rule, scope, operations);
-    } else {
-      this.#denyAll(rule, scope, located, operations);
+    for (const pattern of rule.path.flatMap(expandBraces)) {
+      const [scope] = patternScopes(pattern);
+      if (scope === undefined) continue;
+      const path = { rule, pattern, scope };
+      if (rule.action !== "deny" || observing || isConditional(rule)) this.#asked(path, observing);
+      else this.#denied(path);
     }
-    if (operations.has("open") || operations.has("read")) this.#guardOpen(rule, scope, located);
+  }
+
+  /** What a question decides: only opens and changes of names can be asked about. */
+  #asked(path: RulePath, observing: boolean): void {
+    const { rule, scope } = path;
+    const operations = new Set(rule.operations);
+    for (const operation of rule.operations) {
+      const reason = this.#notAsked(rule, operation, observing);
+      if (reason === undefined) continue;
+      operations.delete(operation);
+      this.say.refuse("cannot-enforce", ...reason);
+    }
+    if (operations.size === 0) return;
+    const located = this.#locate(scope);
+    if (located !== undefined) this.#questions(path, located, operations);
+  }
+
+  /** Why an operation of the rule cannot be asked about: layer, sentence, remedy. */
+  #notAsked(
+    rule: FileRule,
+    operation: FileOperationName,
+    observing: boolean,
+  ): [string, string, string] | undefined {
+    const isName = NAME_OPERATIONS.includes(operation);
+    const denies = rule.action === "deny";
+    if (operation === "open" || (operation === "read" && denies)) return undefined;
+    if (isName && !observing && rule.owner.length === 0) return undefined;
+    const way = 'Say "operations: [open]"';
+    if (observing)
+      return [
+        "mounts",
+        `${operation} cannot be observed: where it is refused at all, the kernel refuses it by itself`,
+        `${way}, enforce the rule, or waive it by its name.`,
+      ];
+    if (rule.owner.length > 0)
+      return [
+        "fanotify",
+        `who owns a file is known when it is opened, not for ${operation}`,
+        `${way}, or drop "owner".`,
+      ];
+    if (operation === "exec")
+      return [
+        "fanotify",
+        "running a file is asked about by its exec, not as a file",
+        'Write a rule of "exec".',
+      ];
+    if (rule.when.length > 0 || rule.rate !== undefined)
+      return [
+        "mounts",
+        `${operation} is decided by mounts, which know neither the time nor how often`,
+        `${way}, or drop "when" and "rate".`,
+      ];
+    if (operation === "create" || operation === "chmod")
+      return [
+        "seccomp.notify",
+        `"${rule.action}" cannot be asked about ${operation}`,
+        `Deny it, or leave it out.`,
+      ];
+    return [
+      "fanotify",
+      `"${rule.action}" cannot tell ${operation} from other opens: the kernel does not say what an open is for`,
+      `${way}.`,
+    ];
+  }
+
+  /** A denial that always holds. */
+  #denied(path: RulePath): void {
+    const { rule, scope } = path;
+    const operations = new Set(rule.operations);
+    if (rule.subjects.length === 0 && !scope.exact) lowerByPattern(path, operations, this);
+    if (operations.size > 0 && scope.exact && rule.subjects.length === 0)
+      this.#alreadyNotExecutable(path, operations);
+    if (operations.size === 0) return;
+    const located = this.#locate(scope);
+    if (located === undefined) return;
+    if (rule.subjects.length > 0) denySubject(path, operations, this.layers, this.say);
+    else if (scope.exact) this.#denyAll(path, located, operations);
+    this.#questions(path, located, operations);
+    for (const operation of operations) {
+      if (operation !== "create" && operation !== "chmod" && operation !== "exec") continue;
+      this.say.refuse(
+        "cannot-enforce",
+        operation === "exec" ? "mounts" : "seccomp.notify",
+        `no layer of this host refuses ${operation} by itself there`,
+        operation === "exec" ? 'Write a rule of "exec".' : "Deny writing as a whole (operations: [write]).",
+      );
+    }
+  }
+
+  #questions(path: RulePath, located: Located, operations: ReadonlySet<FileOperationName>): void {
+    if (operations.has("open") || operations.has("read")) this.#guardOpen(path, located);
     const names = NAME_OPERATIONS.filter((operation) => operations.has(operation));
-    if (names.length > 0) this.#guardNames(rule, scope, located, names);
+    if (names.length > 0) this.#guardNames(path, located, names);
   }
 
   /** Where the rule's tree is; undefined when there is nothing to guard (and said so). */
-  #locate(rule: FileRule, scope: PatternScope): Located | undefined {
-    const { tree } = scope;
-    const located = this.view.locate(tree);
+  #locate({ tree }: PatternScope): Located | undefined {
+    const { view } = this.layers;
+    const { rule } = this.say;
+    const located = view.locate(tree);
     if (located === undefined) {
       // Nothing exists outside mounts, so a denial there holds by itself.
-      if (rule.action === "deny" && !this.view.mounts.some((m) => isWithin(m.target, tree))) {
-        this.report.explain(
-          rule.id,
-          "deny",
-          "mounts",
-          `${tree} is in no mount: it does not exist in the sandbox`,
-          rule.origin,
-        );
+      if (rule.action === "deny" && !view.mounts.some((m) => isWithin(m.target, tree))) {
+        this.say.explain("mounts", `${tree} is in no mount: it does not exist in the sandbox`);
       } else {
-        this.#refuse(
-          rule,
+        this.say.refuse(
+          "cannot-enforce",
           "mounts",
           `${tree} is not inside one mount`,
           "Begin the path with a folder that is mounted, one path for each mount.",
@@ -162,269 +198,175 @@ class Lowering {
       }
       return undefined;
     }
+    return this.usable(tree, located) ? located : undefined;
+  }
+
+  /** Whether something can be mounted over a path; says so when not. */
+  usable(tree: string, located: Located): boolean {
+    const { rule } = this.say;
     if (located.mount.kind === "tmpfs") {
-      this.#refuse(
-        rule,
+      this.say.refuse(
+        "cannot-enforce",
         "mounts",
         `${tree} is on a tmpfs, which is empty when the sandbox starts: there is nothing to guard yet`,
         "Mount a folder of the host there.",
       );
-      return undefined;
+      return false;
     }
     if (located.throughLink) {
-      this.#refuse(
-        rule,
+      this.say.refuse(
+        "cannot-enforce",
         "mounts",
         `the way to ${tree} goes through a symbolic link on the host`,
         "Name the path that the link leads to.",
       );
-      return undefined;
+      return false;
     }
-    if (located.kind === "missing") {
-      if (rule.optional) {
-        this.report.explain(
-          rule.id,
-          rule.action,
-          "none",
-          `${located.hostPath} does not exist; the rule is optional`,
-          rule.origin,
-        );
-      } else {
-        this.#refuse(
-          rule,
-          "mounts",
-          `${tree} does not exist, so nothing can be mounted over it`,
-          `Create ${located.hostPath} on the host, or say "optional: true" if it may be made by the sandbox.`,
-        );
-      }
-      return undefined;
+    if (located.kind !== "missing") return true;
+    if (rule.optional) {
+      this.say.explain("none", `${located.hostPath} does not exist; the rule is optional`);
+    } else {
+      this.say.refuse(
+        "cannot-enforce",
+        "mounts",
+        `${tree} does not exist, so nothing can be mounted over it`,
+        `Create ${located.hostPath} on the host, or say "optional: true" if it may be made by the sandbox.`,
+      );
     }
-    return located;
+    return false;
+  }
+
+  /** False, and said, when an earlier rule makes an exception that a static layer cannot leave out. */
+  isWhole(operations: Iterable<FileOperationName>, tree: string, how: string): boolean {
+    const exception = this.earlier.find(operations, tree);
+    if (exception === undefined) return true;
+    this.say.refuse(
+      "cannot-enforce",
+      "mounts",
+      `${tree} cannot be ${how}, because ${exception.id} speaks of a part of it first`,
+      "Name the parts that are to be denied one by one.",
+    );
+    return false;
+  }
+
+  /** Nothing to do where the whole tree is on mounts that nothing can be executed from. */
+  #alreadyNotExecutable({ scope }: RulePath, operations: Set<FileOperationName>): void {
+    const { view } = this.layers;
+    const mount = view.mountOf(scope.tree);
+    if (!operations.has("exec") || mount === undefined || mount.exec) return;
+    if (view.mounts.some((m) => m.exec && isWithin(m.target, scope.tree))) return;
+    operations.delete("exec");
+    this.say.explain("mounts", `nothing can be executed from the mount ${mount.target}`);
   }
 
   /** Denials for everybody, as far as mounts express them. What is left in `operations` must be asked about. */
-  #denyAll(rule: FileRule, scope: PatternScope, located: Located, operations: Set<FileOperationName>): void {
-    if (!scope.exact) {
-      if (operations.delete("write"))
-        this.#refuse(
-          rule,
-          "mounts",
-          "a pattern cannot be made read-only",
-          'Name the paths, or say "operations: [open]" to have every open of them refused.',
-        );
-      return;
-    }
-    const exception = this.#earlier.find((earlier) => exempts(earlier, rule, scope.tree));
+  #denyAll({ scope }: RulePath, located: Located, operations: Set<FileOperationName>): void {
+    const { tree } = scope;
+    const { view } = this.layers;
     if (operations.has("read") || operations.has("open")) {
-      if (exception !== undefined) {
-        this.#refuse(
-          rule,
-          "mounts",
-          `${scope.tree} cannot be masked, because ${exception.id} speaks of a part of it first`,
-          "Name the parts that are to be denied one by one.",
-        );
-      } else {
-        this.#pinAncestors(scope.tree, located.mount);
-        this.#masked.add(scope.tree);
-        this.report.explain(
-          rule.id,
-          "deny",
-          "mask",
-          "an empty read-only mount lies over the path",
-          rule.origin,
-        );
+      if (this.isWhole(operations, tree, "masked")) {
+        this.draft.pinAncestors(tree, located.mount);
+        this.draft.masked.push(tree);
+        this.say.explain("mask", "an empty read-only mount lies over the path");
       }
       operations.clear();
       return;
     }
-    if (operations.delete("write")) {
-      if (exception !== undefined) {
-        this.#refuse(
-          rule,
+    const noexec = operations.delete("exec");
+    if (noexec) {
+      const inner = view.mounts.find((m) => m.exec && m.target !== tree && isWithin(m.target, tree));
+      if (inner !== undefined) {
+        this.say.refuse(
+          "cannot-enforce",
           "mounts",
-          `${scope.tree} cannot be made read-only, because ${exception.id} speaks of a part of it first`,
-          "Name the parts that are to be read-only one by one.",
+          `the mount ${inner.target} lies in ${tree} and can be executed from`,
+          'Say "exec: false" for that mount, or move it.',
         );
-      } else {
-        const inner = this.view.mounts.find(
-          (m) => m.mode === "rw" && m.target !== scope.tree && isWithin(m.target, scope.tree),
+      }
+      if (this.isWhole(["exec"], tree, "made non-executable")) {
+        this.draft.bind(tree, located, located.mount.mode, false);
+        this.say.explain(
+          "noexec mount",
+          "the path is bound over itself, and nothing can be executed from there",
         );
-        if (inner !== undefined) {
-          this.#refuse(
-            rule,
-            "mounts",
-            `the mount ${inner.target} lies in ${scope.tree} and is writable`,
-            'Say "mode: ro" for that mount, or move it.',
-          );
-        }
-        this.#bind(scope.tree, located, "ro");
-        this.report.explain(
-          rule.id,
-          "deny",
-          "read-only mount",
-          "the path is bound read-only over itself",
-          rule.origin,
+      }
+    }
+    if (operations.has("write")) {
+      const inner = view.mounts.find((m) => m.mode === "rw" && m.target !== tree && isWithin(m.target, tree));
+      if (inner !== undefined) {
+        this.say.refuse(
+          "cannot-enforce",
+          "mounts",
+          `the mount ${inner.target} lies in ${tree} and is writable`,
+          'Say "mode: ro" for that mount, or move it.',
         );
+      }
+      if (this.isWhole(operations, tree, "made read-only")) {
+        this.draft.bind(tree, located, "ro", noexec ? false : located.mount.exec);
+        this.say.explain("read-only mount", "the path is bound read-only over itself");
       }
       operations.clear();
       return;
     }
+    if (operations.size === 0) return;
     if (located.mount.mode === "ro") {
-      for (const operation of NAME_OPERATIONS) operations.delete(operation);
-      this.report.explain(
-        rule.id,
-        "deny",
-        "read-only mount",
-        `the mount ${located.mount.target} is read-only`,
-        rule.origin,
-      );
+      operations.clear();
+      this.say.explain("read-only mount", `the mount ${located.mount.target} is read-only`);
       return;
     }
     if (located.kind === "file" && [...operations].every((o) => PINNED_OPERATIONS.includes(o))) {
-      this.#bind(scope.tree, located, "rw");
+      this.draft.bind(tree, located, "rw");
       operations.clear();
-      this.report.explain(
-        rule.id,
-        "deny",
+      this.say.explain(
         "mount point",
         "a mount point can be neither removed nor renamed, nor linked elsewhere",
-        rule.origin,
       );
     }
   }
 
-  /** Denials for some subjects: their entries' Landlock trees must leave the path out already. */
-  #denySubject(rule: FileRule, scope: PatternScope, operations: Set<FileOperationName>): void {
-    for (const [operation, trees] of [
-      ["read", "read"],
-      ["write", "write"],
-    ] as const) {
-      if (!operations.has(operation)) continue;
-      if (operation === "read" && !scope.exact) continue;
-      operations.delete(operation);
-      const open = rule.subjects.filter((name) => {
-        const files = this.policy.subjects.find((s) => s.name === name)?.files;
-        const granted =
-          files === undefined ? undefined : [...files[trees], ...(trees === "read" ? files.write : [])];
-        return (
-          granted === undefined ||
-          granted.some((t) => isWithin(scope.tree, t.path) || isWithin(t.path, scope.tree))
-        );
-      });
-      if (open.length > 0) {
-        this.#refuse(
-          rule,
-          "landlock",
-          `${open.join(", ")} can ${operation} ${scope.tree}, and Landlock grants trees but cannot take a part of one away`,
-          `List narrower trees under "files" of the subject, or deny it for all subjects${operation === "read" ? ', or say "operations: [open]"' : ""}.`,
-        );
-      } else {
-        this.report.explain(rule.id, "deny", "landlock", "the entry's trees leave the path out", rule.origin);
-      }
-    }
-  }
-
-  #guardOpen(rule: FileRule, scope: PatternScope, located: Located): void {
-    if (!this.capabilities.need(this.report, ["fanotify.perm"], rule.id, rule.origin)) return;
-    this.#bind(scope.tree, located, located.mount.mode);
-    const guard = this.#guards.get(scope.tree);
-    this.#guards.set(scope.tree, { open: true, names: guard?.names ?? false });
+  #guardOpen({ rule, scope }: RulePath, located: Located): void {
+    if (!this.say.need("fanotify.perm")) return;
+    this.draft.bind(scope.tree, located, located.mount.mode);
+    this.draft.guards.push({ path: scope.tree, open: true, names: false });
     const why = scope.exact
       ? "each open of the path is asked about"
       : `each open below ${scope.tree} is asked about, because the path is a pattern`;
-    this.report.explain(rule.id, rule.action, "fanotify", why, rule.origin);
+    this.say.explain("fanotify", why, this.say.whyAsked(scope));
     if (!scope.exact && located.mount.mode === "rw") {
-      this.report.warning(
+      this.say.warning(
         "pattern-names",
-        rule.id,
-        rule.origin,
         `${rule.id} goes by names, and ${scope.tree} is writable: a file renamed there is another name`,
         "Name the files, or deny writing there.",
       );
     }
   }
 
-  #guardNames(
-    rule: FileRule,
-    scope: PatternScope,
-    located: Located,
-    names: readonly FileOperationName[],
-  ): void {
+  #guardNames({ scope }: RulePath, located: Located, names: readonly FileOperationName[]): void {
     if (located.mount.mode === "ro") {
-      this.report.explain(
-        rule.id,
-        rule.action,
+      this.say.explain(
         "read-only mount",
         `the mount ${located.mount.target} is read-only: there is nothing to ask about`,
-        rule.origin,
       );
       return;
     }
-    if (!this.capabilities.has("file.names")) {
-      this.#refuse(
-        rule,
+    if (!this.layers.capabilities.has("file.names")) {
+      this.say.refuse(
+        "cannot-enforce",
         "seccomp.notify",
         `the loader of this host cannot ask about ${names.join(", ")}`,
         "Deny writing (operations: [write]), or drop the rule.",
       );
       return;
     }
-    this.#bind(scope.tree, located, "rw");
-    const guard = this.#guards.get(scope.tree);
-    this.#guards.set(scope.tree, { open: guard?.open ?? false, names: true });
-    this.report.explain(
-      rule.id,
-      rule.action,
+    this.draft.bind(scope.tree, located, "rw");
+    this.draft.guards.push({ path: scope.tree, open: false, names: true });
+    this.say.explain(
       "seccomp notify",
       `${names.join(", ")} below the path are done on the caller's behalf, once answered`,
-      rule.origin,
-    );
-  }
-
-  #bind(target: string, located: Located, mode: "ro" | "rw"): void {
-    this.#pinAncestors(target, located.mount);
-    if (target === located.mount.target && mode === located.mount.mode) return;
-    const before = this.#binds.get(target);
-    // Read-only wins over a bind that is only there to be a mount point.
-    const kept = before?.mode === "ro" ? "ro" : mode;
-    this.#binds.set(target, { target, hostPath: located.hostPath, mode: kept, exec: located.mount.exec });
-  }
-
-  #pinAncestors(target: string, mount: Mount): void {
-    if (mount.mode === "ro" || !isWithin(target, mount.target)) return;
-    const source = this.view.host.resolve(mount.source) ?? mount.source;
-    for (const folder of between(mount.target, target)) {
-      if (this.#binds.has(folder)) continue;
-      const hostPath = join(source, below(folder, mount.target));
-      this.#binds.set(folder, { target: folder, hostPath, mode: "rw", exec: mount.exec });
-    }
-  }
-
-  #refuse(rule: FileRule, layer: string, message: string, remedy: string): void {
-    this.report.error(
-      "cannot-enforce",
-      rule.id,
-      layer,
-      rule.origin,
-      `${rule.id} cannot be enforced: ${message}`,
-      remedy,
+      this.say.whyAsked(scope),
     );
   }
 }
 
-function byText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-/** True when an earlier rule says something else about a part of the tree that a later denial is about. */
-function exempts(earlier: FileRule, later: FileRule, tree: string): boolean {
-  if (earlier.action === "deny") return false;
-  const sees = (o: FileOperationName) => o === "open" || o === "read";
-  const common = earlier.operations.some((o) =>
-    later.operations.some((p) => o === p || (sees(o) && sees(p))),
-  );
-  return (
-    common &&
-    earlier.path.flatMap(patternScopes).some((s) => isWithin(s.tree, tree) || isWithin(tree, s.tree))
-  );
-}
+export type { LoweredFiles } from "./file-plan.js";
+export type { Lowering };

@@ -1,10 +1,20 @@
-// Network rules as the egress gate's table, in the order of the policy. What needs a person becomes an ASK row: the
-// gate asks, and the evaluator finds the same rule.
+// Network rules as the egress gate's table. A row decides what it can see: name or address, port, the protocol of the
+// first bytes, method and path of a request. What needs a person, the time or a count becomes an ASK row: the gate
+// asks, and the evaluator finds the rule.
+//
+// Order, so that a row never decides what another rule has a say in: locked denials, locked holds, then all other
+// rules in the order of the policy.
 
-import { type NetworkRow, type NetworkTable, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import {
+  type NetworkRow,
+  type NetworkTable,
+  ObservedProtocol,
+  Verdict,
+} from "../../proto/gen/clawsec/v1/loader.js";
 import { type Cidr, overlaps, parseAddress, parseCidr } from "../match/cidr.js";
+import { pathExpression } from "../match/expression.js";
 import { matchHost } from "../match/host.js";
-import type { NetworkRule, Policy, RuleAction } from "../model.js";
+import type { NetworkRule, Policy, ProtocolName, RuleAction } from "../model.js";
 import type { Capabilities, Report } from "./report.js";
 
 const ROW_VERDICTS: Readonly<Record<RuleAction, Verdict>> = {
@@ -14,42 +24,96 @@ const ROW_VERDICTS: Readonly<Record<RuleAction, Verdict>> = {
   log: Verdict.LOG,
 };
 
+/** "other" is neither of the two, and also nothing at all. */
+const PROTOCOLS: Readonly<Record<ProtocolName, readonly ObservedProtocol[]>> = {
+  tls: [ObservedProtocol.TLS],
+  http: [ObservedProtocol.HTTP],
+  other: [ObservedProtocol.NONE, ObservedProtocol.OTHER],
+};
+
+/** The table, and a row of explanation for each network rule. */
 export function lowerNetwork(policy: Policy, capabilities: Capabilities, report: Report): NetworkTable {
-  const rows: NetworkRow[] = [];
   for (const rule of policy.network) {
     if (!capabilities.need(report, ["netns.sk_lookup"], rule.id, rule.origin)) continue;
     checkCidrs(rule, report);
     checkResolves(rule, policy, report);
-    rows.push(...rowsOf(rule));
-    const how =
-      rule.action === "hold" ? "the gate accepts the connection and asks" : "a row of the gate decides";
-    report.explain(rule.id, rule.action, "egress gate", how, rule.origin);
+    explain(rule, policy, report);
   }
+  const locked = policy.network.filter((rule) => rule.locked);
+  const rest = policy.network.filter((rule) => !rule.locked);
+  const observes = policy.mode === "observe";
   return {
-    rows,
-    defaultVerdict: ROW_VERDICTS[policy.defaults.network],
+    rows: [
+      ...locked.filter((rule) => rule.action === "deny").flatMap((rule) => rowsOf(rule)),
+      ...locked.filter((rule) => rule.action !== "deny").flatMap((rule) => ask(rule)),
+      // The answer is the would-be verdict's record; the rows still say which private addresses a name may have.
+      ...rest.flatMap((rule) => (observes ? ask(rule) : rowsOf(rule))),
+    ],
+    defaultVerdict: observes ? Verdict.ASK : ROW_VERDICTS[policy.defaults.network],
     defaultRule: "network/default",
     hosts: { ...policy.resolverHosts },
   };
 }
 
 function rowsOf(rule: NetworkRule): NetworkRow[] {
+  const conditional = rule.when.length > 0 || rule.rate !== undefined;
+  if (rule.mode === "enforce")
+    return conditional ? ask(rule) : matching(rule, ROW_VERDICTS[rule.action], false);
+  // A rule that only observes decides nothing, and what permits is not recorded either.
+  if (rule.action === "allow" || rule.action === "log") return [];
+  if (conditional) return ask(rule);
+  return matching(rule, rule.action === "deny" ? Verdict.DENY : Verdict.HOLD, true);
+}
+
+function ask(rule: NetworkRule): NetworkRow[] {
+  return matching(rule, Verdict.ASK, false);
+}
+
+function matching(rule: NetworkRule, verdict: Verdict, observe: boolean): NetworkRow[] {
   const common = {
     rule: rule.id,
     subjects: [...rule.subjects],
     ports: rule.ports.map((range) => ({ ...range })),
-    verdict: ROW_VERDICTS[rule.action],
-    message: rule.message,
+    verdict,
+    message: verdict === Verdict.DENY ? rule.message || rule.because : "",
     resolvesTo: [...rule.resolvesTo],
-    observe: false,
-    protocols: [],
-    httpMethods: [],
-    httpPath: "",
+    observe,
+    protocols: rule.protocols.flatMap((name) => PROTOCOLS[name]),
+    httpMethods: [...rule.methods],
+    httpPath: rule.paths.length === 0 ? "" : pathExpression(rule.paths, { subtree: false }),
   };
   return [
     ...rule.host.map((host) => ({ ...common, host, cidr: "" })),
     ...rule.cidr.map((cidr) => ({ ...common, host: "", cidr })),
   ];
+}
+
+const BELOW = "nftables and the steering to the gate see addresses and ports, no names and no requests";
+
+function explain(rule: NetworkRule, policy: Policy, report: Report): void {
+  const say = (layer: string, why: string, notCheaper: string) =>
+    report.explain(rule.id, rule.action, layer, why, rule.origin, notCheaper);
+  const observes = !rule.locked && (rule.mode === "observe" || policy.mode === "observe");
+  if (observes && policy.mode === "observe") {
+    say(
+      "supervisor",
+      "the gate asks; decides nothing, what it would have done is recorded",
+      "the gate's rows give verdicts; a policy that observes has none of its own",
+    );
+  } else if (rule.when.length > 0 || rule.rate !== undefined) {
+    const fact = rule.when.length > 0 ? "the time" : "how often it matched";
+    say(
+      "supervisor",
+      `the gate asks each time, because the rule looks at ${fact}`,
+      `the gate's rows do not know ${fact}`,
+    );
+  } else if (observes) {
+    say("egress gate", "a row of the gate that decides nothing and records what it would have done", BELOW);
+  } else if (rule.action === "hold") {
+    say("egress gate, person", "the gate accepts the connection and asks", "only a person answers a hold");
+  } else {
+    say("egress gate", "a row of the gate decides", BELOW);
+  }
 }
 
 function known(text: string): Cidr {
@@ -66,7 +130,7 @@ function checkCidrs(rule: NetworkRule, report: Report): void {
   for (const text of rule.cidr) {
     const cidr = known(text);
     if (cidr.bits >= 8 && LOOPBACK.some((loopback) => overlaps(loopback, cidr))) {
-      report.error(
+      report.refuse(
         "loopback",
         rule.id,
         "egress gate",
@@ -76,7 +140,7 @@ function checkCidrs(rule: NetworkRule, report: Report): void {
       );
     }
     if (cidr.family === 6) {
-      report.error(
+      report.refuse(
         "ipv6",
         rule.id,
         "egress gate",

@@ -3,7 +3,7 @@
 
 import type { LandlockRuleset, LandlockRuleset_PathRule } from "../../proto/gen/clawsec/v1/loader.js";
 import { isWithin } from "../match/path.js";
-import type { SandboxModel, SubjectModel } from "../model.js";
+import type { Policy, SubjectModel } from "../model.js";
 import type { View } from "./host.js";
 import type { Capabilities, Report } from "./report.js";
 
@@ -28,9 +28,6 @@ const FS = {
 
 const SCOPE = { ABSTRACT_UNIX_SOCKET: 1, SIGNAL: 2 } as const;
 
-/** TRUNCATE came with ABI 3; below it a read-only file could be cut to nothing. */
-export const SMALLEST_ABI = 3;
-
 /** Handled rights, and the smallest ABI that has them all. */
 interface Level {
   readonly abi: number;
@@ -38,13 +35,20 @@ interface Level {
   readonly scoped: number;
 }
 
+/** ABI with TRUNCATE: below it, a file that may not be written can be cut to nothing. */
+const TRUNCATE_ABI = 3;
+/** ABI with scopes for signals and abstract sockets. */
+const SCOPE_ABI = 6;
+
 /** The most that a kernel of this ABI can enforce. */
 function levelFor(abi: number): Level {
   const upTo = (bit: number) => bit * 2 - 1;
-  if (abi >= 6)
-    return { abi: 6, handled: upTo(FS.IOCTL_DEV), scoped: SCOPE.ABSTRACT_UNIX_SOCKET | SCOPE.SIGNAL };
+  if (abi >= SCOPE_ABI)
+    return { abi: SCOPE_ABI, handled: upTo(FS.IOCTL_DEV), scoped: SCOPE.ABSTRACT_UNIX_SOCKET | SCOPE.SIGNAL };
   if (abi >= 5) return { abi: 5, handled: upTo(FS.IOCTL_DEV), scoped: 0 };
-  return { abi: SMALLEST_ABI, handled: upTo(FS.TRUNCATE), scoped: 0 };
+  if (abi >= TRUNCATE_ABI) return { abi: TRUNCATE_ABI, handled: upTo(FS.TRUNCATE), scoped: 0 };
+  if (abi >= 2) return { abi: 2, handled: upTo(FS.REFER), scoped: 0 };
+  return { abi: 1, handled: upTo(FS.MAKE_SYM), scoped: 0 };
 }
 
 const READ = FS.READ_FILE | FS.READ_DIR;
@@ -99,20 +103,38 @@ function addCommon(rules: Rules): void {
   rules.add("/.clawsec", READ | FS.EXECUTE);
 }
 
-/** Checks the ABI; 0 when no ruleset can be made. */
-export function landlockAbi(capabilities: Capabilities, sandbox: SandboxModel, report: Report): number {
+/**
+ * The kernel's ABI; 0 when no ruleset can be made. What it lacks and the policy needs is refused: read-only mounts
+ * keep files from being truncated by themselves, but a subject's own trees are Landlock's alone.
+ */
+export function landlockAbi(policy: Policy, capabilities: Capabilities, report: Report): number {
+  const { sandbox, subjects } = policy;
   if (!capabilities.need(report, ["landlock"], "sandbox", sandbox.origin)) return 0;
-  const abi = capabilities.level("landlock");
-  if (abi >= SMALLEST_ABI) return abi;
-  report.error(
-    "missing-layer",
-    "sandbox",
-    "landlock",
-    sandbox.origin,
-    `Landlock ABI ${SMALLEST_ABI} is needed and this kernel has ${abi}: it could not keep read-only files from being truncated`,
-    "Use Linux 6.2 or newer.",
-  );
-  return 0;
+  const abi = Math.max(1, capabilities.level("landlock"));
+  for (const subject of subjects) {
+    const name = `subject ${subject.name}`;
+    if (subject.files !== undefined && abi < TRUNCATE_ABI) {
+      report.refuse(
+        "missing-layer",
+        name,
+        "landlock",
+        subject.files.origin,
+        `${name} cannot be kept to its files: Landlock ABI ${TRUNCATE_ABI} is needed and this kernel has ${abi}, which cannot keep a file that is not to be written from being truncated`,
+        'Use Linux 6.2 or newer, or take "files" from the subject.',
+      );
+    }
+    if (subject.entry !== undefined && abi < SCOPE_ABI) {
+      report.warning(
+        "landlock-scope",
+        name,
+        subject.entry.origin,
+        `Landlock ABI ${abi} of this kernel does not keep ${subject.name} from signalling the other subjects, or from reaching their abstract sockets`,
+        "Use Linux 6.12 or newer (ABI 6).",
+        "landlock",
+      );
+    }
+  }
+  return abi;
 }
 
 /** The ruleset for everything in the sandbox. */

@@ -17,8 +17,13 @@ const HOME = [
 ];
 const host = tableHost([...SYSTEM, ...HOME]);
 
+/** On a host with everything but AppArmor, unless the inputs say otherwise. */
 function lower(sections: string, inputs: Partial<CompileInputs> = {}): CompileResult {
-  return compile(policy(sections), { host, capabilities: capabilities(), ...inputs });
+  return compile(policy(sections), {
+    host,
+    capabilities: capabilities({ without: ["apparmor"] }),
+    ...inputs,
+  });
 }
 
 /** Errors and warnings, "code rule" each. */
@@ -145,7 +150,7 @@ describe("a rule that no layer can enforce is an error", () => {
     ["a path on a tmpfs", "path: /tmp/x, operations: read, action: deny", "mounts"],
     ["a path over several mounts", "path: /, operations: open, action: hold", "mounts"],
     ["a pattern anywhere", "path: '**/.env', operations: open, action: deny", "mounts"],
-    ["a pattern made read-only", "path: /home/agent/**/.env, operations: write, action: deny", "mounts"],
+    ["a pattern made read-only", "path: /home/agent/**/.env, operations: write, action: deny", "apparmor"],
     ["a hold on reading alone", "path: /home/agent/notes, operations: read, action: hold", "fanotify"],
     [
       "a subject that Landlock cannot narrow",
@@ -181,6 +186,7 @@ describe("a rule that no layer can enforce is an error", () => {
     ["netns.sk_lookup", "network:\n  - { id: r, host: x.com, action: allow }", "network/r"],
     ["tmpfs.noswap", "secrets: { items: [] }", "secrets"],
     ["landlock", "", "sandbox"],
+    ["nftables", "", "sandbox"],
     ["runc", "", "sandbox"],
     ["seccomp.notify", "", "sandbox"],
     ["bpf.exec_verify", "", "sandbox"],
@@ -323,7 +329,8 @@ describe("Landlock", () => {
     expect(landlock(7)).toMatchObject({ abi: 6, handledAccessFs: bit(16) - 1, scoped: 3 });
     expect(landlock(5)).toMatchObject({ abi: 5, handledAccessFs: bit(16) - 1, scoped: 0 });
     expect(landlock(3)).toMatchObject({ abi: 3, handledAccessFs: bit(15) - 1, scoped: 0 });
-    expect(landlock(2)).toBeUndefined();
+    expect(landlock(2)).toMatchObject({ abi: 2, handledAccessFs: bit(14) - 1, scoped: 0 });
+    expect(landlock(1)).toMatchObject({ abi: 1, handledAccessFs: bit(13) - 1, scoped: 0 });
   });
 
   test("writing is granted in writable mounts only, and nowhere in /proc", () => {
@@ -342,7 +349,15 @@ network:
   - { id: b, cidr: 192.0.2.0/24, action: deny, message: no }
   - { id: c, host: m.test, action: log, resolvesTo: 10.0.0.0/8 }
 defaults: { network: log }`).artefacts?.tables?.network;
-    const common = { subjects: [], message: "", resolvesTo: [], observe: false };
+    const common = {
+      subjects: [],
+      message: "",
+      resolvesTo: [],
+      observe: false,
+      protocols: [],
+      httpMethods: [],
+      httpPath: "",
+    };
     const ports = [
       { first: 443, last: 443 },
       { first: 1, last: 2 },
@@ -403,12 +418,38 @@ describe("a new policy for a running sandbox", () => {
     expect(needsRestart(artefacts(""), after)).toEqual([]);
   });
 
-  test("needs one for what is set up when it starts, and says what", () => {
+  test("needs one for what is set up when it starts, and says what of it", () => {
     const after = artefacts(rule("path: /home/agent/notes, operations: open, action: hold"));
     expect(needsRestart(artefacts(""), after)).toEqual([
-      "The new policy changes its mounts, user, environment or limits, which needs a new sandbox.",
-      "The new policy changes the files that are asked about, which needs a new sandbox.",
+      "The new policy changes the mounts (adds /home/agent/notes rw), which needs a new sandbox.",
+      "The new policy changes the files that are asked about (adds /home/agent/notes), which needs a new sandbox.",
     ]);
+    expect(needsRestart(after, artefacts(""))[0]).toContain("(removes /home/agent/notes rw)");
+  });
+
+  test.each([
+    [rule("path: /home/agent/notes, operations: read, action: deny"), "masks (adds /home/agent/notes)"],
+    ["subjects: [{ name: main, loopback: { ports: [80] } }]", "loopback ports (changes main)"],
+    ["waive: [{ name: nftables, reason: r }]", "nftables ruleset (removes table inet clawsec)", ["nftables"]],
+    [
+      rule("path: '**/.env', operations: write, action: deny"),
+      'AppArmor profile (adds clawsec-test, audit deny "/{,**/}.env{,/}" wl)',
+      [],
+    ],
+  ] as [string, string, string[]?][])("%s: %s", (sections, change, without = ["apparmor"]) => {
+    const after = lower(sections, { capabilities: capabilities({ without }) }).artefacts;
+    if (after === undefined) throw new Error("no artefacts");
+    expect(needsRestart(artefacts(""), after)).toContain(
+      `The new policy changes the ${change}, which needs a new sandbox.`,
+    );
+  });
+
+  test("needs none for exec rules of whatever kind, and for the facts that they need", () => {
+    const after = artefacts(
+      `exec:\n  - { id: a, sha256: "${"a".repeat(64)}", action: deny }\n  - { id: b, executable: /b, action: allow }`,
+    );
+    expect(after.tables?.facts).toEqual({ sha256: true });
+    expect(needsRestart(artefacts(""), after)).toEqual([]);
   });
 });
 

@@ -18,6 +18,8 @@ export interface OciOptions {
   readonly term: string;
   /** limits.openFiles is cut to it. */
   readonly maxOpenFiles: number;
+  /** Name of the AppArmor profile; "" for none. */
+  readonly apparmorProfile: string;
 }
 
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,6 +60,7 @@ export function lowerOci(policy: Policy, view: View, files: LoweredFiles, option
         { type: "RLIMIT_NOFILE", hard: openFiles, soft: openFiles },
       ],
       noNewPrivileges: true,
+      ...(options.apparmorProfile === "" ? {} : { apparmorProfile: options.apparmorProfile }),
     },
     root: { path: "rootfs", readonly: true },
     hostname: options.hostname,

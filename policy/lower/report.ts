@@ -2,6 +2,7 @@
 
 import { type Capability, CapabilityState } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Diagnostic, Origin } from "../diagnostics.js";
+import type { Waiver } from "../model.js";
 
 /** One rule, and the layer that enforces it on this host. */
 export interface ExplainRow {
@@ -16,25 +17,144 @@ export interface ExplainRow {
   readonly origin: string;
 }
 
+/** Mechanisms that a policy can do without, if it says so. */
+export const WAIVABLE: readonly string[] = [
+  "landlock",
+  "nftables",
+  "tmpfs.noswap",
+  "apparmor",
+  "fanotify.perm",
+];
+/** Mechanisms that every sandbox stands on. */
+export const REQUIRED: readonly string[] = ["runc", "seccomp.notify", "bpf.exec_verify", "netns.sk_lookup"];
+
+interface WaivedItem {
+  readonly waiver: Waiver;
+  readonly origin: Origin;
+  readonly message: string;
+}
+
 export class Report {
   readonly diagnostics: Diagnostic[] = [];
-  readonly rows: ExplainRow[] = [];
+  readonly #rows: ExplainRow[] = [];
+  readonly #waivers: ReadonlyMap<string, Waiver>;
+  /** Waivers that something was refused for. */
+  readonly #used = new Set<string>();
+  /** What was waived, and by which waiver. */
+  readonly #waived = new Map<string, WaivedItem>();
+
+  constructor(waivers: readonly Waiver[] = []) {
+    this.#waivers = new Map(waivers.map((waiver) => [waiver.name, waiver]));
+  }
 
   error(code: string, rule: string, layer: string, origin: Origin, message: string, remedy: string): void {
     this.diagnostics.push({ severity: "error", code, message, remedy, rule, layer, origin });
   }
 
-  warning(code: string, rule: string, origin: Origin, message: string, remedy: string): void {
-    this.diagnostics.push({ severity: "warning", code, message, remedy, rule, layer: "", origin });
+  warning(code: string, rule: string, origin: Origin, message: string, remedy: string, layer = ""): void {
+    this.diagnostics.push({ severity: "warning", code, message, remedy, rule, layer, origin });
   }
 
   explain(rule: string, action: string, layer: string, why: string, origin: Origin, notCheaper = ""): void {
-    this.rows.push({ rule, action, layer, why, notCheaper, origin: `${origin.file}:${origin.line}` });
+    this.#rows.push({ rule, action, layer, why, notCheaper, origin: place(origin) });
+  }
+
+  /**
+   * What cannot be enforced here: an error, or a warning when the policy waives the rule by its id, or the mechanism
+   * that is missing (code "missing-layer", layer: its name) by its own. True when it is waived.
+   */
+  refuse(
+    code: string,
+    rule: string,
+    layer: string,
+    origin: Origin,
+    message: string,
+    remedy: string,
+  ): boolean {
+    const byMechanism =
+      code === "missing-layer" && WAIVABLE.includes(layer) ? this.#waivers.get(layer) : undefined;
+    const waiver = this.#waivers.get(rule) ?? byMechanism;
+    if (waiver === undefined) {
+      this.error(code, rule, layer, origin, message, remedy);
+      return false;
+    }
+    this.#used.add(waiver.name);
+    // A rule of many paths says it once; a mechanism is waived for each that needs it.
+    const what = /^(exec|file|network)\//.test(rule) ? rule : layer;
+    if (!this.#waived.has(what)) {
+      this.#waived.set(what, { waiver, origin, message });
+      this.warning("waived", rule, origin, `${message}. It is waived: ${waiver.reason}`, "", layer);
+    }
+    return true;
+  }
+
+  /** True when the rule was refused and the policy waives it. */
+  isWaived(rule: string): boolean {
+    return this.#waived.has(rule);
+  }
+
+  /** All rows: what was waived has one row, which says so, where its first one stood. */
+  get rows(): readonly ExplainRow[] {
+    const rest = new Set(this.#waived.keys());
+    const rows = this.#rows.flatMap((row) => {
+      if (!this.#waived.has(row.rule)) return [row];
+      return rest.delete(row.rule) ? [this.#waivedRow(row.rule, row.action)] : [];
+    });
+    return [...rows, ...[...rest].map((rule) => this.#waivedRow(rule, ""))];
+  }
+
+  #waivedRow(rule: string, action: string): ExplainRow {
+    const { waiver, origin, message } = this.#waived.get(rule) as WaivedItem;
+    return {
+      rule,
+      action: action || "waive",
+      layer: "waived",
+      why: waiver.reason,
+      notCheaper: message,
+      origin: place(origin),
+    };
+  }
+
+  /** Checks the waivers themselves, once everything is lowered. `rules`: ids of the policy's rules. */
+  checkWaivers(rules: ReadonlySet<string>): void {
+    for (const { name, origin } of this.#waivers.values()) {
+      if (REQUIRED.includes(name)) {
+        this.error(
+          "waiver-refused",
+          name,
+          name,
+          origin,
+          `${name} cannot be waived: every sandbox stands on it`,
+          "Remove the waiver, and run clawsec doctor for how this host can have it.",
+        );
+      } else if (!rules.has(name) && !WAIVABLE.includes(name)) {
+        this.error(
+          "waiver-unknown",
+          name,
+          "",
+          origin,
+          `nothing of the name ${name} can be waived`,
+          `Name a rule by its id, e.g. file/ID, or one of ${WAIVABLE.join(", ")}.`,
+        );
+      } else if (!this.#used.has(name)) {
+        this.warning(
+          "waiver-unused",
+          name,
+          origin,
+          `${name} is waived, but nothing had to be left out for want of it: all is enforced`,
+          "Remove the waiver, or keep it for hosts that need it.",
+        );
+      }
+    }
   }
 
   get failed(): boolean {
     return this.diagnostics.some((d) => d.severity === "error");
   }
+}
+
+function place(origin: Origin): string {
+  return `${origin.file}:${origin.line}`;
 }
 
 /** Mechanisms of the host, by name. What is not in the list is missing. */
@@ -55,22 +175,30 @@ export class Capabilities {
     return this.has(name) && Number.isInteger(level) ? level : 0;
   }
 
-  /** Reports each missing mechanism; true when all are there. */
+  /** Reports each missing mechanism; true when all are there (false also for one that is waived). */
   need(report: Report, names: readonly string[], rule: string, origin: Origin): boolean {
     const missing = names.filter((name) => !this.has(name));
     for (const name of missing) {
-      const capability = this.#known.get(name);
-      const why = capability?.detail ? ` (${capability.detail})` : "";
-      const remedy = capability?.remedy || "Run clawsec doctor for what this host lacks, or drop the rule.";
-      report.error(
+      const why = this.detail(name);
+      report.refuse(
         "missing-layer",
         rule,
         name,
         origin,
-        `${rule} cannot be enforced: this host has no ${name}${why}`,
-        remedy,
+        `${rule} cannot be enforced: this host has no ${name}${why === "" ? "" : ` (${why})`}`,
+        this.remedy(name),
       );
     }
     return missing.length === 0;
+  }
+
+  /** What was found when it was tried; "" when nothing is known. */
+  detail(name: string): string {
+    return this.#known.get(name)?.detail ?? "";
+  }
+
+  /** What can be done about a missing one. */
+  remedy(name: string): string {
+    return this.#known.get(name)?.remedy || "Run clawsec doctor for what this host lacks, or drop the rule.";
   }
 }

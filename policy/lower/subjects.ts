@@ -2,6 +2,7 @@
 
 import type { Subject } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Policy } from "../model.js";
+import { loopbackTable } from "./bpf.js";
 import type { View } from "./host.js";
 import { entryLandlock, programExists } from "./landlock.js";
 import type { Capabilities, Report } from "./report.js";
@@ -14,7 +15,7 @@ export function lowerSubjects(
   report: Report,
 ): Subject[] {
   return policy.subjects.map((subject, index) => {
-    const { entry, loopback } = subject;
+    const { entry } = subject;
     const name = `subject ${subject.name}`;
     if (index > 0) capabilities.need(report, ["seccomp.notify", "bpf.exec_verify"], name, subject.origin);
     if (entry !== undefined && !programExists(entry.exec, view)) {
@@ -57,14 +58,14 @@ export function lowerSubjects(
       index === 0 ? "cgroup" : "exec gate",
       index === 0 ? "the main command starts in it" : how,
       subject.origin,
+      index === 0 ? "" : "only an exec shows who a process becomes; a cgroup changes nothing by itself",
     );
     return {
       name: subject.name,
       entryPath: entry?.path ?? "",
       entryExec: entry?.exec ?? "",
       entryLandlock: abi === 0 ? undefined : entryLandlock(subject, view, abi, report),
-      loopbackPorts: loopback === "any" ? [] : [...new Set(loopback)].sort((a, b) => a - b),
-      loopbackAny: loopback === "any",
+      ...loopbackTable(subject),
     };
   });
 }

@@ -77,9 +77,11 @@ const EVERYTHING = [
   "tmpfs.noswap",
   "file.names",
   "landlock",
+  "nftables",
+  "apparmor",
 ];
 
-/** All mechanisms but those named, with the given Landlock ABI. */
+/** All mechanisms but those named, with the given Landlock ABI (7 when not given). */
 export function capabilities(options: { without?: readonly string[]; landlock?: number } = {}): Capability[] {
   return EVERYTHING.map((name) => {
     const missing = options.without?.includes(name) ?? false;
