@@ -15,7 +15,7 @@ use clawsec_core::who::{Describe, FromProc};
 use clawsec_core::{EventSink, Scope};
 use clawsec_exec_gate::{ExecGate, ExecPolicy, TableError, notify::Serving};
 use clawsec_file_gate::{FileGate, SandboxFiles};
-use clawsec_net_gate::{NetGate, SandboxNet};
+use clawsec_net_gate::{NetGate, Ruleset, SandboxNet};
 use clawsec_proto as pb;
 use clawsec_sandbox::{Error, Hooks, Network};
 use tokio::runtime::Handle;
@@ -39,7 +39,6 @@ struct Inner {
     broker: Broker,
     pins: PathBuf,
     netns_dir: PathBuf,
-    nft: Option<PathBuf>,
     held: Mutex<HashMap<String, Held>>,
 }
 
@@ -47,6 +46,8 @@ struct Inner {
 #[derive(Default)]
 struct Held {
     net: Option<Arc<SandboxNet>>,
+    /// Begun with the network namespace, and waited for before anything runs: it costs a start nothing.
+    ruleset: Option<Ruleset>,
     serving: Option<Serving>,
     files: Option<SandboxFiles>,
     guards: Vec<pb::FileGuard>,
@@ -126,7 +127,6 @@ impl Gates {
             broker,
             pins,
             netns_dir: runtime_dir.join("netns"),
-            nft: clawsec_net_gate::find_nft(),
             held: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -222,7 +222,11 @@ impl Inner {
 
         let netns = self.netns_dir.join(name);
         let table = tables.network.clone().unwrap_or_default();
-        self.net.create_netns(&netns, self.nft.as_deref()).map_err(failed)?;
+        self.net.create_netns(&netns).map_err(failed)?;
+        if !request.nftables.is_empty() {
+            let ruleset = self.net.apply_ruleset(&netns, request.nftables.clone()).map_err(failed)?;
+            self.hold(name, |held| held.ruleset = Some(ruleset));
+        }
         let net = self.net.attach(scope, &request.subjects, &netns, &table, tables.epoch).map_err(failed)?;
         let net = Arc::new(net);
         self.hold(name, |held| held.net = Some(Arc::clone(&net)));
@@ -250,6 +254,10 @@ impl Hooks for Gates {
         let files = self.inner.files.attach(scope, pid, &guards.unwrap_or_default()).map_err(failed)?;
         let keeper = files.as_ref().map(SandboxFiles::keeper).transpose().map_err(failed)?;
         self.inner.hold(&scope.sandbox, |held| held.files = files);
+        let ruleset = self.inner.lock().get_mut(&scope.sandbox).and_then(|held| held.ruleset.take());
+        if let Some(ruleset) = ruleset {
+            spawn_blocking(move || ruleset.in_force()).await.map_err(failed)?.map_err(failed)?;
+        }
         Ok(keeper)
     }
 

@@ -66,6 +66,9 @@ pub fn create(request: &pb::CreateSandboxRequest) -> Valid {
     sandbox_name(&request.name)?;
     json_object("the OCI configuration", &request.oci_config)?;
     json_object("the seccomp profile", &request.seccomp)?;
+    if !request.nftables.is_empty() {
+        json_object("the nftables ruleset", &request.nftables)?;
+    }
     ensure!(request.args.first().is_some_and(|program| !program.is_empty()), "the main command is empty");
     ensure!(request.args.iter().all(|arg| !arg.contains('\0')), "the main command has a NUL byte in it");
     rootfs(&request.rootfs)?;
@@ -306,7 +309,8 @@ mod tests {
     fn a_good_request_passes_and_each_flaw_is_named() {
         assert_eq!(create(&good()), Ok(()));
         type Flaw = fn(&mut pb::CreateSandboxRequest);
-        let flawed: [(&str, Flaw); 14] = [
+        let flawed: [(&str, Flaw); 15] = [
+            ("nftables ruleset", |r| r.nftables = b"add table x".into()),
             ("OCI configuration", |r| r.oci_config = b"[]".into()),
             ("seccomp profile", |r| r.seccomp = b"nonsense".into()),
             ("main command is empty", |r| r.args.clear()),

@@ -9,6 +9,8 @@
 //!
 //! Where a row looks at HTTP requests, the gate reads the whole connection, and decides each request by itself.
 //!
+//! Beside all this, the policy's nftables ruleset holds in the namespace, by the kernel alone.
+//!
 //! What it does not see: requests after the first on one HTTP connection about which no row says more, and what is
 //! inside TLS. A row that allows a name allows what the server of that name can be made to do.
 //!
@@ -30,6 +32,7 @@ mod live;
 mod message;
 mod name;
 mod netns;
+mod nftables;
 mod peek;
 mod pool;
 mod probe;
@@ -46,7 +49,7 @@ mod story;
 mod stream;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use clawsec_core::{Asker, EventSink, Scope};
@@ -55,6 +58,7 @@ use tokio::runtime::Handle;
 
 pub use bpf::BpfError;
 pub use netns::NetnsError;
+pub use nftables::Ruleset;
 pub use probe::probe;
 pub use sandbox::{NetError, SandboxNet};
 pub use table::TableError;
@@ -76,11 +80,15 @@ impl NetGate {
         Self { asker, events, runtime }
     }
 
-    /// Makes a network namespace that leads nowhere and binds it to the new file `path`. With `nft`, the path of that
-    /// program, the namespace also gets a ruleset that drops whatever does not leave by `lo`; without, the caller
-    /// reports a missing second layer. Blocks for some milliseconds.
-    pub fn create_netns(&self, path: &Path, nft: Option<&Path>) -> Result<(), NetError> {
-        Ok(netns::create(path, nft)?)
+    /// Makes a network namespace that leads nowhere and binds it to the new file `path`.
+    pub fn create_netns(&self, path: &Path) -> Result<(), NetError> {
+        Ok(netns::create(path)?)
+    }
+
+    /// Begins to apply the policy's nftables ruleset, a libnftables-json(5) document of at most 64 KiB, in the
+    /// namespace at `path`. It holds when [`Ruleset::in_force`] has returned; nothing of the user's may run before.
+    pub fn apply_ruleset(&self, path: &Path, json: Vec<u8>) -> Result<Ruleset, NetError> {
+        Ruleset::apply(path, json)
     }
 
     /// Unmounts and removes a namespace that was made but not attached, or left by a loader that died.
@@ -109,9 +117,4 @@ impl NetGate {
         let refusals = programs.refusals()?;
         SandboxNet::start(&self.runtime, netns, programs, shared, refusals)
     }
-}
-
-/// Where `nft` is on this host, for [`NetGate::create_netns`].
-pub fn find_nft() -> Option<PathBuf> {
-    netns::find_nft()
 }

@@ -4,11 +4,9 @@
 //! no thread of the runtime can be left in a sandbox's namespace, whatever fails.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::net::UdpSocket;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -25,21 +23,9 @@ pub struct NetnsError {
     source: io::Error,
 }
 
-/// Second layer inside the namespace: should the first ever leave a way out, nothing goes but by `lo`.
-const RULES: &str = "table inet clawsec {
-	chain output {
-		type filter hook output priority 0; policy drop;
-		oifname \"lo\" accept
-	}
-	chain forward {
-		type filter hook forward priority 0; policy drop;
-	}
-}
-";
-
-/// Makes a network namespace and binds it to `path`: `lo` up, every IPv4 address local, and with `nft` (a program
-/// name or path) the second layer. Nothing is left behind on an error.
-pub(crate) fn create(path: &Path, nft: Option<&Path>) -> Result<(), NetnsError> {
+/// Makes a network namespace and binds it to `path`: `lo` up, every IPv4 address local. Nothing is left behind on an
+/// error.
+pub(crate) fn create(path: &Path) -> Result<(), NetnsError> {
     let fail = |what| move |source| NetnsError { path: path.to_owned(), what, source };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fail("its folder cannot be made"))?;
@@ -47,7 +33,8 @@ pub(crate) fn create(path: &Path, nft: Option<&Path>) -> Result<(), NetnsError> 
     File::create_new(path).map_err(fail("its file cannot be made"))?;
     let made = on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        set_up(nft)?;
+        bring_up_loopback()?;
+        make_all_addresses_local()?;
         let none: Option<&str> = None;
         mount(Some("/proc/thread-self/ns/net"), path, none, MsFlags::MS_BIND, none)?;
         Ok(())
@@ -82,43 +69,14 @@ pub(crate) fn inside<T: Send>(netns: &File, work: impl FnOnce() -> io::Result<T>
     })
 }
 
-fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("clawsec-netns".into()).spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread for the namespace panicked")))
     })
 }
 
-/// Sets up the calling thread's namespace.
-fn set_up(nft: Option<&Path>) -> io::Result<()> {
-    bring_up_loopback()?;
-    make_all_addresses_local()?;
-    if let Some(nft) = nft {
-        load_rules(nft, RULES)?;
-    }
-    Ok(())
-}
-
-/// Loads a ruleset into the calling thread's namespace (a child inherits it).
-pub(crate) fn load_rules(nft: &Path, rules: &str) -> io::Result<()> {
-    let mut child = Command::new(nft)
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| io::Error::other(format!("{} cannot be run: {error}", nft.display())))?;
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(rules.as_bytes()));
-    let output = child.wait_with_output()?;
-    written?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let why = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("nft refused the rules: {}", why.trim().replace('\n', "; "))))
-}
-
-fn bring_up_loopback() -> io::Result<()> {
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
     // struct ifinfomsg: family, pad, type, index, flags, mask of flags to change.
     let up = u32::try_from(libc::IFF_UP).map_err(io::Error::other)?;
     let mut body = Vec::with_capacity(16);
@@ -218,42 +176,6 @@ impl SocketMaker {
         self.requests.send(answer).map_err(io::Error::other)?;
         made.await.map_err(io::Error::other)?
     }
-}
-
-/// Finds `nft` as a shell would, and in the folders for administrators that a service's path may lack.
-pub(crate) fn find_nft() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into(), "/usr/bin".into()])
-        .map(|folder| folder.join("nft"))
-        .find(|candidate| candidate.is_file())
-}
-
-/// Whether a rule of nft really drops, tried in a namespace that ends with the trial.
-pub(crate) fn prove_nft(nft: &Path) -> io::Result<()> {
-    on_thread(|| {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        bring_up_loopback()?;
-        let receiver = UdpSocket::bind("127.0.0.1:0")?;
-        let refused = UdpSocket::bind("127.0.0.1:0")?;
-        receiver.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
-        let port = refused.local_addr()?.port();
-        load_rules(
-            nft,
-            &format!(
-                "table inet trial {{\nchain output {{\ntype filter hook output priority 0; policy accept;\n\
-                 udp dport {port} drop\n}}\n}}\n"
-            ),
-        )?;
-        let sender = UdpSocket::bind("127.0.0.1:0")?;
-        sender.send_to(b"x", receiver.local_addr()?)?;
-        receiver.recv(&mut [0; 1])?;
-        match sender.send_to(b"x", refused.local_addr()?) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Err(io::Error::other("a packet that a rule drops was sent")),
-        }
-    })
 }
 
 /// Opens the namespace at `path`. The empty file below the mount is refused: entering it would fail later.

@@ -14,7 +14,7 @@ use clawsec_proto as pb;
 use nix::sched::{CloneFlags, setns};
 
 use crate::bpf::{Programs, Transport};
-use crate::netns;
+use crate::{netns, nftables};
 
 /// An address of the documentation range, which no host has.
 const ELSEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
@@ -43,9 +43,10 @@ pub fn probe() -> Vec<pb::Capability> {
         capability(
             "nftables",
             false,
-            prove_nft(),
-            "In a namespace, a packet that a rule drops was refused, and another was not.",
-            "Install nftables: it is the second layer in each sandbox's namespace.",
+            nftables::prove(),
+            "In a namespace, a datagram that went through was refused after a ruleset with the policy drop was applied, \
+             and one that it accepts was not.",
+            "Install nftables (nft, with JSON) and use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET.",
         ),
     ]
 }
@@ -80,7 +81,7 @@ impl Scratch {
     fn new(what: &str) -> io::Result<Self> {
         let name = format!("clawsec-probe-{what}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        netns::create(&path, None).map_err(io::Error::other)?;
+        netns::create(&path).map_err(io::Error::other)?;
         Ok(Self { path })
     }
 
@@ -208,11 +209,6 @@ fn cgroup2_mount() -> io::Result<PathBuf> {
         .and_then(|(left, _)| left.split(' ').nth(4))
         .map(PathBuf::from)
         .ok_or_else(|| io::Error::other("cgroup v2 is not mounted"))
-}
-
-fn prove_nft() -> io::Result<()> {
-    let nft = netns::find_nft().ok_or_else(|| io::Error::other("nft is not installed"))?;
-    netns::prove_nft(&nft)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! The second layer, real TLS, limits, and servers that end badly.
+//! Real TLS, limits, and servers that end badly.
 
 mod common;
 
-use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use clawsec_core::pb;
@@ -10,39 +9,6 @@ use clawsec_core::pb::Verdict::{Allow, Deny};
 use common::net::Server;
 use common::servers::PUBLIC;
 use common::{action, row, table, until, world};
-
-/// In a new namespace of the gate's making, gives it a device and sends by it past the local route.
-fn send_by_a_device(world: &common::World, nft: Option<&std::path::Path>) -> Option<std::io::ErrorKind> {
-    let path = world.folder.path().join("layered");
-    world.gate.create_netns(&path, nft).unwrap();
-    let netns = std::fs::File::open(&path).unwrap();
-    let sent = std::thread::spawn(move || {
-        nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        common::net::ip("link add out type veth peer name end");
-        common::net::ip("addr add 5.5.5.1/24 dev out");
-        common::net::ip("link set end up");
-        common::net::ip("link set out up");
-        let socket = UdpSocket::bind("5.5.5.1:0").unwrap();
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::BindToDevice, &"out".into())
-            .unwrap();
-        socket.send_to(b"x", "5.5.5.2:53").err().map(|error| error.kind())
-    });
-    let sent = sent.join();
-    world.gate.remove_netns(&path).unwrap();
-    sent.unwrap()
-}
-
-#[test]
-fn the_second_layer_drops_what_leaves_by_another_device() {
-    world(table(vec![]), |world| {
-        let nft = clawsec_net_gate::find_nft().expect("nft is installed");
-        assert_eq!(send_by_a_device(world, Some(&nft)), Some(std::io::ErrorKind::PermissionDenied));
-        assert_eq!(send_by_a_device(world, None), None, "without it, the packet goes");
-        let bad = world.folder.path().join("bad");
-        assert!(world.gate.create_netns(&bad, Some("/nonexistent/nft".as_ref())).is_err());
-        assert!(!bad.exists(), "nothing is left of a namespace that could not be made");
-    });
-}
 
 #[test]
 fn a_real_tls_handshake_goes_through() {

@@ -110,8 +110,10 @@ impl World {
         let gate = NetGate::new(script.clone(), events.clone(), runtime.handle().clone());
         let folder = tempfile::tempdir().unwrap();
         let netns = folder.path().join("netns");
-        gate.create_netns(&netns, clawsec_net_gate::find_nft().as_deref()).unwrap();
+        gate.create_netns(&netns).unwrap();
+        let ruleset = gate.apply_ruleset(&netns, net::RULESET.into()).unwrap();
         let net = gate.attach(&scope, subjects, &netns, table, 1).unwrap();
+        ruleset.in_force().unwrap();
         let network = Some(network);
         Self { gate, net: Some(net), events, script, runtime, scope, netns, folder, top, network }
     }
