@@ -24,7 +24,15 @@ export async function apparmorReports(jobs: readonly Job[], timeoutMs = 90_000):
     const file = join(folder, "jobs.json");
     writeFileSync(file, JSON.stringify(jobs));
     const guest = fileURLToPath(new URL("guest.ts", import.meta.url));
-    const command = [process.execPath, guest, file, probe, join(cache, "apparmor_parser")];
+    // There is one processor: V8's helper threads only cost switches between them, which are slow there.
+    const command = [
+      process.execPath,
+      "--single-threaded",
+      guest,
+      file,
+      probe,
+      join(cache, "apparmor_parser"),
+    ];
     const ended = await inVirtualMachine({ command, timeoutMs });
     if (ended.code !== 0)
       throw new Error(`the harness ended with ${ended.code} in the virtual machine: ${ended.stderr}`);
@@ -41,8 +49,8 @@ export async function apparmorReports(jobs: readonly Job[], timeoutMs = 90_000):
  * @param profile Text of the profile as apparmor_parser reads it.
  * @param profileName Its name in that text.
  * @returns One finding for each operation, in their order.
- * @throws Error when the profile is refused, the program cannot enter it, the machine fails, or an operation
- *   that should show something is not possible without the profile either.
+ * @throws Error when apparmor_parser refuses the profile, the program cannot run under it, the machine fails, or
+ *   an operation is not possible without the profile either.
  */
 export async function apparmorVerdicts(
   profile: string,
@@ -59,7 +67,7 @@ export async function apparmorVerdicts(
 export function findings(job: Job, report: Report | undefined): readonly Finding[] {
   if (report?.outcome !== "done")
     throw new Error(
-      `apparmor_parser refused the profile ${job.profileName}: ${report?.message ?? "no report"}`,
+      `no verdict on the profile ${job.profileName}: ${report?.outcome ?? "no report"}: ${report?.message ?? ""}`,
     );
   for (const [index, { unconfined }] of report.findings.entries()) {
     const { op, path } = job.operations[index] ?? { op: "?", path: "?" };

@@ -15,6 +15,8 @@ writeFileSync("/proc/sys/kernel/printk_ratelimit", "0");
 const kernelLog = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
 
 const view = new View("/run/view", probe);
+/** What operations do without a profile: the same under each. */
+const controls = new Map<string, Verdict>();
 const reports: Report[] = [];
 for (const [index, job] of (JSON.parse(readFileSync(jobsFile, "utf8")) as Job[]).entries())
   reports.push(await report(job, `/run/job-${index}`));
@@ -31,11 +33,19 @@ async function report(job: Job, folder: string): Promise<Report> {
   if (loaded.status !== 0)
     return { outcome: "profile refused", message: loaded.stderr || (loaded.error?.message ?? "no message") };
 
-  const confined = await ConfinedProbe.start(job.through, job.profileName, view, folder);
+  let confined: ConfinedProbe;
+  try {
+    confined = await ConfinedProbe.start(job.through, job.profileName, view, folder);
+  } catch (error) {
+    const lines = auditLines().join("\n");
+    return { outcome: "program not started", message: `${(error as Error).message}\n${lines}` };
+  }
   const free = await ConfinedProbe.start("pivot_root", "", view, folder);
   const findings: Finding[] = [];
   for (const operation of job.operations) {
-    const unconfined = await attempt(free, operation);
+    const key = JSON.stringify(operation);
+    const unconfined = controls.get(key) ?? (await attempt(free, operation));
+    controls.set(key, unconfined);
     auditLines();
     const verdict = await attempt(confined, operation);
     findings.push({ verdict, unconfined, audit: auditLines() });

@@ -85,7 +85,7 @@ export interface Finding {
 /** What a job gave: its findings, or what kept it from being done. */
 export type Report =
   | { readonly outcome: "done"; readonly warnings: string; readonly findings: readonly Finding[] }
-  | { readonly outcome: "profile refused"; readonly message: string };
+  | { readonly outcome: "profile refused" | "program not started"; readonly message: string };
 
 /** What the operation needs in order to succeed. */
 export function needs({ op, path, to = "" }: Step): Given[] {

@@ -3,7 +3,7 @@
 //
 //   probe enter ROOT PROFILE   makes ROOT the root of a new mount namespace, gives up root and confines itself
 //   probe serve                reads steps from stdin, writes one line "ERRNO" (0: done) for each
-//   probe exit                 ends with 0: what an exec of this program as a test file does
+//   probe same LABEL           ends with 0 if its AppArmor label is this one: what an exec of a copy of it does
 //
 // A step is three strings, each with a zero byte at its end: the operation, its path, its second path.
 
@@ -70,9 +70,21 @@ static int by_path_descriptor(const char *path, int flags) {
     return error;
 }
 
+// AppArmor label of this process; "" where it may not be read.
+static const char *label(void) {
+    static char text[512];
+    int fd = open("/proc/self/attr/apparmor/current", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+    text[length < 0 ? 0 : length] = '\0';
+    close(fd);
+    return text;
+}
+
+// An exec that leaves the profile is no success.
 static int executed(const char *path) {
     int ends[2], status, error = 0;
-    char *argv[] = {(char *)path, "exit", NULL};
+    char *argv[] = {(char *)path, "same", (char *)label(), NULL};
     pid_t pid;
 
     if (pipe2(ends, O_CLOEXEC) != 0)
@@ -89,7 +101,7 @@ static int executed(const char *path) {
         error = errno;
     close(ends[0]);
     waitpid(pid, &status, 0);
-    // A program that began and was then stopped from loading is no success, either.
+    // Nor is one that began and was then stopped from loading.
     return error == 0 && status != 0 ? ENOEXEC : error;
 }
 
@@ -247,8 +259,8 @@ static void enter(const char *root, const char *profile) {
 
 int main(int argc, char **argv) {
     umask(0);
-    if (argc == 2 && !strcmp(argv[1], "exit"))
-        return 0;
+    if (argc == 3 && !strcmp(argv[1], "same"))
+        return strcmp(argv[2], label()) == 0 ? 0 : 1;
     if (argc == 2 && !strcmp(argv[1], "serve"))
         return serve();
     if (argc == 4 && !strcmp(argv[1], "enter")) {
@@ -256,6 +268,6 @@ int main(int argc, char **argv) {
         execl("/probe", "probe", "serve", NULL);
         must(0, "exec /probe");
     }
-    fprintf(stderr, "usage: probe enter ROOT PROFILE | serve | exit\n");
+    fprintf(stderr, "usage: probe enter ROOT PROFILE | serve | same LABEL\n");
     return 2;
 }
