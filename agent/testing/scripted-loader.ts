@@ -28,6 +28,7 @@ const MECHANISMS = [
   ["netns.sk_lookup", ""],
   ["fanotify.perm", ""],
   ["tmpfs.noswap", ""],
+  ["nftables", ""],
   ["cgroup.kill", ""],
   ["runc", "1.1.5"],
 ] as const;
@@ -41,7 +42,7 @@ export function capabilities(missing: readonly string[] = []): Capability[] {
       state: there ? CapabilityState.PRESENT : CapabilityState.MISSING,
       detail: there ? "tried and denied" : `${name} did not deny`,
       remedy: there ? "" : `Give this host ${name}.`,
-      required: name !== "tmpfs.noswap",
+      required: name !== "tmpfs.noswap" && name !== "nftables",
     };
   });
 }
