@@ -15,15 +15,19 @@ export function canonicalJson(
   verbatim: ReadonlySet<string> = NONE,
 ): string {
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
-  if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item, omit, verbatim)).join(",")}]`;
-  const members = Object.entries(value)
-    .filter(([key, member]) => member !== undefined && !omit.has(key))
-    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
-    .map(([key, member]) => {
-      const text = verbatim.has(key) ? canonicalJson(member) : canonicalJson(member, omit, verbatim);
-      return `${JSON.stringify(key)}:${text}`;
-    });
-  return `{${members.join(",")}}`;
+  let text = "";
+  if (Array.isArray(value)) {
+    for (const item of value) text += `${text === "" ? "" : ","}${canonicalJson(item, omit, verbatim)}`;
+    return `[${text}]`;
+  }
+  const members: Readonly<Record<string, unknown>> = Object(value);
+  for (const key of Object.keys(members).sort()) {
+    const member = members[key];
+    if (member === undefined || omit.has(key)) continue;
+    const json = verbatim.has(key) ? canonicalJson(member) : canonicalJson(member, omit, verbatim);
+    text += `${text === "" ? "" : ","}${JSON.stringify(key)}:${json}`;
+  }
+  return `{${text}}`;
 }
 
 /** Members that say where, not what. Examples decide nothing. */

@@ -5,7 +5,14 @@
 //   compile(policy, inputs)     -> what the loader applies on this host, or which rules it cannot enforce
 //   needsRestart(before, after) -> what of a new policy cannot be applied to a running sandbox
 
-export { type Artefacts, type CompileInputs, type CompileResult, compile, needsRestart } from "./compile.js";
+export {
+  type Artefacts,
+  artefactFiles,
+  type CompileInputs,
+  type CompileResult,
+  compile,
+  needsRestart,
+} from "./compile.js";
 export {
   type Diagnostic,
   type Origin,
@@ -27,3 +34,10 @@ export {
   parsePolicy,
   type ReadBase,
 } from "./schema.js";
+export {
+  actionOf,
+  type Expected,
+  type PolicyCase,
+  type PolicyTest,
+  parsePolicyTest,
+} from "./testfile.js";

@@ -49,12 +49,12 @@ class Positions {
     text: string,
     readonly counter: LineCounter,
   ) {
-    this.#lines = text.split("\n");
+    this.#lines = text.split(/\r?\n/);
   }
 
   at(start: number, end: number): Origin {
     const { line, col } = this.counter.linePos(start);
-    const sourceLine = (this.#lines[line - 1] ?? "").replace(/\r$/, "");
+    const sourceLine = this.#lines[line - 1] ?? "";
     const rest = Math.max(1, sourceLine.length - (col - 1));
     return {
       file: this.file,
@@ -205,12 +205,17 @@ class Converter {
     }
     if (isScalar(node)) return this.#scalar(node.value, node.source, origin, start, end);
     if (isSeq(node)) {
-      const items = node.items.flatMap((item) => this.#convert(item, depth + 1) ?? []);
+      const items: Node[] = [];
+      for (const item of node.items) {
+        const value = this.#convert(item, depth + 1);
+        if (value !== undefined) items.push(value);
+      }
       return { kind: "list", items, origin };
     }
     if (!isMap(node)) return undefined;
     const entries: Entry[] = [];
-    const lines = new Map<string, number>();
+    // Most mappings are small; a table for each would cost more than it saves.
+    const table = node.items.length > 16 ? new Map<string, Entry>() : undefined;
     for (const pair of node.items) {
       const key = isScalar(pair.key) ? pair.key : undefined;
       const [keyStart, keyEnd] = key?.range ?? [start, start + 1];
@@ -220,15 +225,17 @@ class Converter {
       }
       const keyOrigin = this.positions.at(keyStart, keyEnd);
       const name = typeof key.value === "string" ? key.value : String(key.source);
-      const first = lines.get(name);
+      const first = table === undefined ? entries.find((e) => e.key === name) : table.get(name);
       if (first !== undefined) {
-        const message = `the key "${name}" is already there in line ${first}`;
+        const message = `the key "${name}" is already there in line ${first.keyOrigin.line}`;
         this.#error("duplicate-key", message, "Keep one of the two.", keyStart, keyEnd);
         continue;
       }
-      lines.set(name, keyOrigin.line);
       const value = pair.value === null ? nothing(keyOrigin) : this.#convert(pair.value, depth + 1);
-      if (value !== undefined) entries.push({ key: name, keyOrigin, value });
+      if (value === undefined) continue;
+      const entry = { key: name, keyOrigin, value };
+      entries.push(entry);
+      table?.set(name, entry);
     }
     return { kind: "map", entries, origin };
   }

@@ -109,7 +109,7 @@ describe("a rule of exec", () => {
     ["argv: { valued: -C }", '"valued" alone says nothing'],
     ["argv: { flags: -rf }", '"-rf" is read as the flags -r -f'],
     ["argv: { flags: recursive }", '"recursive" is not a flag'],
-    ["argv: { flags: ["-"] }", "is not a flag"],
+    ['argv: { flags: ["-"] }', "is not a flag"],
     ["argv: { flags: [--] }", "is not a flag"],
     ['argv: { flags: "-r||-f" }', "is not a flag"],
     ['argv: { regex: "a(?=b)" }', "no look-around"],

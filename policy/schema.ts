@@ -1,6 +1,7 @@
 // A policy file, and what it extends, checked against the language: a Policy, or all that is wrong with it at once.
 
 import { type Diagnostic, sortDiagnostics } from "./diagnostics.js";
+import { checkExamples } from "./examples.js";
 import { policyHash } from "./hash.js";
 import type { HoldTerms, Policy, RuleBase, SubjectModel } from "./model.js";
 import { MODES, type RuleSetting, type Section } from "./read/base.js";
@@ -43,6 +44,7 @@ export function parsePolicy(text: string, file: string, options: ParseOptions = 
   const { layers, sources, complete } = readLayers(context, text, file, options.base);
   // Without all files, what is missing in the others is mostly in those that could not be read.
   const policy = complete ? readPolicy(context, layers, file, options) : undefined;
+  if (policy !== undefined && !context.failed) checkExamples(context, policy);
   const order = [...sources].reverse().map((source) => source.file);
   const diagnostics = sortDiagnostics(context.diagnostics, order);
   const failed = diagnostics.some((d) => d.severity === "error");
@@ -78,6 +80,7 @@ function readPolicy(
     approvals,
     ownApprovals: overlay(terms.slice(layers[layer]?.first ?? layer, layer + 1)),
     uid: sandbox?.user.uid ?? DEFAULT_UID,
+    workspace: sandbox?.workspace ?? "/",
     layer,
     files,
   });

@@ -1,7 +1,16 @@
 // What every rule has, whatever its section.
 
-import type { HoldTerms, RateLimit, RuleAction, RuleBase, RuleMode, RuleSeverity } from "../model.js";
-import { type Context, Fields, type Node } from "./context.js";
+import type {
+  Example,
+  HoldTerms,
+  RateLimit,
+  RuleAction,
+  RuleBase,
+  RuleMode,
+  RuleSeverity,
+} from "../model.js";
+import { readWrittenAction } from "./action.js";
+import { type Context, didYouMean, Fields, type Node } from "./context.js";
 import { readWindows } from "./time.js";
 import * as v from "./values.js";
 
@@ -23,6 +32,8 @@ export interface RuleSetting {
   readonly ownApprovals: HoldTerms;
   /** The sandbox's user, for `owner: user`. */
   readonly uid: number;
+  /** The sandbox's, where examples run. */
+  readonly workspace: string;
   /** Index of the file in `files`, which are furthest first. */
   readonly layer: number;
   readonly files: readonly string[];
@@ -61,8 +72,8 @@ export function readBase(
     tags: fields.read("tags", (n) => readTags(context, n)) ?? [],
     when: fields.read("when", (n) => readWindows(context, n)) ?? [],
     rate: fields.read("rate", (n) => readRate(context, fields, n, action)),
-    match: [],
-    notMatch: [],
+    match: fields.read("match", (n) => readExamples(context, n, section, subjects, setting)) ?? [],
+    notMatch: fields.read("notMatch", (n) => readExamples(context, n, section, subjects, setting)) ?? [],
     origin: idNode?.origin ?? fields.origin,
   };
   if (id === undefined || action === undefined) return undefined;
@@ -153,4 +164,30 @@ function readRate(
   const max = maxNode && v.integer(context, maxNode, "the max of a rate", 1, MAX_RATE);
   const perMs = perNode && v.duration(context, perNode, "the time of a rate");
   return max === undefined || perMs === undefined ? undefined : { max, perMs };
+}
+
+/** Examples of actions; those that do not say whose they are belong to the rule's first subject. */
+function readExamples(
+  context: Context,
+  node: Node,
+  section: Section,
+  subjects: readonly string[],
+  setting: RuleSetting,
+): Example[] {
+  const subject = subjects[0] ?? setting.subjects[0] ?? "";
+  return v.oneOrMore(context, node, "the examples", (n) => {
+    const written = readWrittenAction(context, unwrap(n, section), section);
+    if (written === undefined) return undefined;
+    if (written.subject !== "" && !setting.subjects.includes(written.subject)) {
+      const remedy = didYouMean(written.subject, setting.subjects);
+      return context.error(n.origin, "value", `there is no subject "${written.subject}"`, remedy);
+    }
+    return { action: written.with({ ...setting, subject }), text: written.text, origin: n.origin };
+  });
+}
+
+/** `{ exec: ACTION }` is ACTION in a rule of exec. */
+function unwrap(node: Node, section: Section): Node {
+  const [only, second] = node.kind === "map" ? node.entries : [];
+  return only !== undefined && second === undefined && only.key === section ? only.value : node;
 }

@@ -9,6 +9,11 @@ export class Context {
 
   constructor(readonly variables: Variables) {}
 
+  /** True once there is an error. */
+  get failed(): boolean {
+    return this.diagnostics.some((d) => d.severity === "error");
+  }
+
   add(findings: readonly Diagnostic[]): void {
     for (const finding of findings) this.diagnostics.push(finding);
   }
@@ -121,8 +126,6 @@ const NOTHING: readonly never[] = [];
 
 /** A mapping whose keys are known. Unknown keys are reported as it is made. */
 export class Fields {
-  readonly #entries = new Map<string, Entry>();
-
   private constructor(
     readonly context: Context,
     readonly node: MapNode,
@@ -135,8 +138,7 @@ export class Fields {
     }
     const fields = new Fields(context, node, what);
     for (const entry of node.entries) {
-      if (known.includes(entry.key)) fields.#entries.set(entry.key, entry);
-      else {
+      if (!known.includes(entry.key)) {
         context.error(
           entry.keyOrigin,
           "unknown-key",
@@ -148,17 +150,22 @@ export class Fields {
     return fields;
   }
 
+  #entry(key: string): Entry | undefined {
+    for (const entry of this.node.entries) if (entry.key === key) return entry;
+    return undefined;
+  }
+
   get origin(): Origin {
     return this.node.origin;
   }
 
   has(key: string): boolean {
-    return this.#entries.has(key);
+    return this.#entry(key) !== undefined;
   }
 
   /** The node under a key; undefined when the key is not there. */
   get(key: string): Node | undefined {
-    return this.#entries.get(key)?.value;
+    return this.#entry(key)?.value;
   }
 
   /** What `read` makes of the node under a key; undefined when the key is not there. */
@@ -175,7 +182,7 @@ export class Fields {
 
   /** Where the key is written; the mapping itself when it is not. */
   originOf(key: string): Origin {
-    return this.#entries.get(key)?.keyOrigin ?? this.node.origin;
+    return this.#entry(key)?.keyOrigin ?? this.node.origin;
   }
 
   /** As `get`, but a missing key is an error. */

@@ -53,3 +53,26 @@ export const POLICY_KEYS = [
   "approvals",
   "resolver",
 ];
+
+export const ACTION_KEYS = {
+  exec: [
+    "executable",
+    "argv",
+    "script",
+    "cwd",
+    "environment",
+    "parent",
+    "ancestors",
+    "sha256",
+    "kind",
+    "subject",
+  ],
+  file: ["operation", "path", "target", "owner", "subject"],
+  network: ["host", "address", "port", "protocol", "method", "path", "subject"],
+};
+
+export const TEST_KEYS = {
+  test: ["apiVersion", "kind", "policy", "variables", "cases"],
+  case: ["name", "exec", "file", "network", "subject", "at", "expect"],
+  expect: ["verdict", "rule", "layer", "subject", "observed"],
+};

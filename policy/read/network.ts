@@ -8,6 +8,7 @@ import { readRuleList } from "./rules.js";
 import * as v from "./values.js";
 
 export const PROTOCOLS: readonly ProtocolName[] = ["tls", "http", "other"];
+export const METHOD = /^[A-Za-z][A-Za-z-]{0,31}$/;
 const HTTP: readonly ProtocolName[] = ["http"];
 
 /** Reads the list; what is wrong is reported and left out. */
@@ -75,12 +76,6 @@ function readProtocols(context: Context, fields: Fields): readonly ProtocolName[
 
 function readMethod(context: Context, node: Node): string | undefined {
   return v
-    .matching(
-      context,
-      node,
-      "the method",
-      /^[A-Za-z][A-Za-z-]{0,31}$/,
-      'Write an HTTP method such as "GET" or "POST".',
-    )
+    .matching(context, node, "the method", METHOD, 'Write an HTTP method such as "GET" or "POST".')
     ?.toUpperCase();
 }
