@@ -114,6 +114,6 @@ export function matchesRule(
     return { matched: false, why: "action" };
   }
   const inquiry = inquire(policy, asked);
-  const why = "sentence" in inquiry ? inquiry.fact : inquiry.match(rule).why;
+  const why = "sentence" in inquiry ? inquiry.fact : inquiry.matchRule(rule).why;
   return { matched: why === "", why };
 }

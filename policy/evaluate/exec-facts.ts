@@ -5,8 +5,8 @@ import { categoriesOf } from "../categories.js";
 import { type ArgvMatcher, compileArgvPattern } from "../match/argv.js";
 import { compileText, type Matcher } from "../match/glob.js";
 import { compilePath, isCanonical, isWithin } from "../match/path.js";
-import type { ArgvPattern, ExecKind, ExecRule, Transition } from "../model.js";
-import { type Fact, restricts, subjectFact } from "./facts.js";
+import type { ArgvPattern, ExecKind, ExecRule, FlagNames, Transition } from "../model.js";
+import { type Fact, type Ready, ready, restricts, subjectFact, type Unknown } from "./facts.js";
 import { once } from "./rules.js";
 
 /** One exec, and which of its facts a decision has looked at. */
@@ -24,7 +24,7 @@ export interface AskedExec {
   };
 }
 
-interface Patterns {
+export interface ReadyExec extends Ready<ExecRule, ReadyExec, AskedExec> {
   readonly executable: readonly Matcher[];
   readonly script: readonly Matcher[];
   readonly cwd: readonly Matcher[];
@@ -39,8 +39,9 @@ const paths = (patterns: readonly string[]) => patterns.map((p) => compilePath(p
 const argvOf = (pattern: ArgvPattern | undefined, restricting: boolean) =>
   pattern === undefined ? undefined : compileArgvPattern(pattern, restricting);
 
-const patternsOf = once(
-  (rule: ExecRule): Patterns => ({
+export const readyExec = once(
+  (rule: ExecRule): ReadyExec => ({
+    ...ready<ExecRule, ReadyExec, AskedExec>(rule, EXEC_FACTS),
     executable: paths(rule.executable),
     script: paths(rule.script),
     cwd: paths(rule.cwd),
@@ -59,23 +60,19 @@ export function coversScripts(rule: ExecRule): boolean {
   return restricts(rule) && rule.executable.length > 0 && rule.script.length === 0;
 }
 
-function isExecutable(rule: ExecRule, asked: AskedExec): boolean {
-  if (rule.executable.length === 0) return true;
-  const { executable } = patternsOf(rule);
+function isExecutable({ rule, executable }: ReadyExec, asked: AskedExec): boolean {
   if (some(executable, asked.exec.executable)) return true;
   if (!coversScripts(rule)) return false;
   asked.looked.beyondFile = true;
   return some(executable, asked.exec.script);
 }
 
-function hasContent(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule, AskedExec>["holds"]> {
-  if (rule.sha256.length === 0) return true;
-  const { sha256 } = patternsOf(rule);
+function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): boolean | Unknown {
   const { script, executableSha256, scriptSha256 } = asked.exec;
   if (sha256.has(executableSha256)) return true;
   asked.looked.beyondFile = true;
   // A right by a script's content alone would be a right to whatever interpreter it names.
-  const byScript = restricts(rule) || rule.executable.length > 0 || rule.script.length > 0;
+  const byScript = restricts || rule.executable.length > 0 || rule.script.length > 0;
   if (script !== "" && byScript && sha256.has(scriptSha256)) return true;
   if (executableSha256 !== "" && (script === "" || scriptSha256 !== "")) return false;
   return { unknown: "the hash of the file is not known" };
@@ -86,13 +83,12 @@ function hasContent(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule,
  * restriction holds for what lies in the workspace (or outside it) if either does; a permission to run what lies in
  * the workspace holds by the script alone only if the rule names its interpreter.
  */
-function isInWorkspace(rule: ExecRule, asked: AskedExec): boolean {
-  if (rule.inWorkspace === undefined) return true;
+function isInWorkspace({ rule, restricts }: ReadyExec, asked: AskedExec): boolean {
   asked.looked.beyondFile = true;
   const { executable, script } = asked.exec;
   const image = isWithin(executable, asked.workspace) === rule.inWorkspace;
   const text = script !== "" && isWithin(script, asked.workspace) === rule.inWorkspace;
-  if (restricts(rule)) return image || text;
+  if (restricts) return image || text;
   if (rule.inWorkspace) return image || (text && rule.executable.length > 0);
   return image && (script === "" || text);
 }
@@ -102,19 +98,17 @@ function callers(asked: AskedExec): readonly string[] {
   return process === undefined ? [] : [process.executable, ...process.ancestorExecutables];
 }
 
-function hasParent(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule, AskedExec>["holds"]> {
-  if (rule.parent.length === 0) return true;
+function hasParent({ parent }: ReadyExec, asked: AskedExec): boolean | Unknown {
   asked.looked.beyondCache = true;
   const image = asked.process?.executable ?? "";
   if (!isCanonical(image)) return { unknown: "the program that calls is not known" };
-  return some(patternsOf(rule).parent, image);
+  return some(parent, image);
 }
 
-function hasAncestor(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule, AskedExec>["holds"]> {
-  if (rule.ancestor.length === 0) return true;
+function hasAncestor({ ancestor }: ReadyExec, asked: AskedExec): boolean | Unknown {
   asked.looked.beyondCache = true;
   const images = callers(asked);
-  if (images.some((image) => some(patternsOf(rule).ancestor, image))) return true;
+  if (images.some((image) => some(ancestor, image))) return true;
   if (asked.process?.ancestorsTruncated === true) {
     return { unknown: "more programs led to it than can be checked" };
   }
@@ -127,90 +121,94 @@ function hasAncestor(rule: ExecRule, asked: AskedExec): ReturnType<Fact<ExecRule
 const list = (texts: readonly string[]) => texts.join(", ");
 
 /** In the order in which they are compared: first those that the index knows. */
-export const EXEC_FACTS: readonly Fact<ExecRule, AskedExec>[] = [
+const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
   subjectFact(),
   {
     name: "kind",
-    holds: (rule, asked) => rule.kinds.includes(asked.kind),
+    isSaid: () => true,
+    holds: ({ rule }, asked) => rule.kinds.includes(asked.kind),
     is: (asked) => asked.kind,
     wants: (rule) => list(rule.kinds),
   },
   {
     name: "executable",
+    isSaid: (rule) => rule.executable.length > 0,
     holds: isExecutable,
     is: ({ exec }) => exec.executable,
     wants: (rule) => list(rule.executable),
   },
   {
     name: "script",
-    holds: (rule, asked) => {
-      if (rule.script.length === 0) return true;
+    isSaid: (rule) => rule.script.length > 0,
+    holds: ({ script }, asked) => {
       asked.looked.beyondFile = true;
-      return some(patternsOf(rule).script, asked.exec.script);
+      return some(script, asked.exec.script);
     },
     is: ({ exec }) => exec.script,
     wants: (rule) => list(rule.script),
   },
   {
     name: "sha256",
+    isSaid: (rule) => rule.sha256.length > 0,
     holds: hasContent,
     is: ({ exec }) => list([exec.executableSha256, exec.scriptSha256].filter((hash) => hash !== "")),
     wants: (rule) => list(rule.sha256),
   },
   {
     name: "inWorkspace",
+    isSaid: (rule) => rule.inWorkspace !== undefined,
     holds: isInWorkspace,
-    is: ({ exec, workspace }) =>
-      list([exec.executable, exec.script].filter((path) => isWithin(path, workspace))) || "false",
+    is: ({ exec }) => list([exec.executable, exec.script].filter((path) => path !== "")),
     wants: (rule) => String(rule.inWorkspace),
   },
   {
     name: "cwd",
-    holds: (rule, asked) => {
-      if (rule.cwd.length === 0) return true;
+    isSaid: (rule) => rule.cwd.length > 0,
+    holds: ({ cwd }, asked) => {
       asked.looked.beyondFile = true;
-      return some(patternsOf(rule).cwd, asked.exec.cwd);
+      return some(cwd, asked.exec.cwd);
     },
     is: ({ exec }) => exec.cwd,
     wants: (rule) => list(rule.cwd),
   },
   {
     name: "argv",
-    holds: (rule, asked) => {
-      const { argv } = patternsOf(rule);
-      if (argv === undefined) return true;
+    isSaid: (rule) => rule.argv !== undefined,
+    holds: ({ argv }, asked) => {
       asked.looked.beyondFile = true;
-      return argv(asked.exec.argv);
+      return argv === undefined || argv(asked.exec.argv);
     },
     is: ({ exec }) => JSON.stringify(exec.argv),
-    wants: (rule) => JSON.stringify(rule.argv),
+    wants: (rule) => wantedArgv(rule.argv),
   },
   {
     name: "environment",
-    holds: (rule, asked) => {
-      if (rule.environment.length === 0) return true;
+    isSaid: (rule) => rule.environment.length > 0,
+    holds: ({ environment }, asked) => {
       asked.looked.beyondCache = true;
-      return patternsOf(rule).environment.some((m) => asked.exec.environmentNames.some(m));
+      return environment.some((m) => asked.exec.environmentNames.some(m));
     },
     is: ({ exec }) => list(exec.environmentNames),
     wants: (rule) => list(rule.environment),
   },
   {
     name: "parent",
+    isSaid: (rule) => rule.parent.length > 0,
     holds: hasParent,
     is: ({ process }) => process?.executable ?? "",
     wants: (rule) => list(rule.parent),
   },
   {
     name: "ancestor",
+    isSaid: (rule) => rule.ancestor.length > 0,
     holds: hasAncestor,
     is: (asked) => list(callers(asked)),
     wants: (rule) => list(rule.ancestor),
   },
   {
     name: "category",
-    holds: (rule, asked) => {
-      if (rule.category.length === 0) return true;
+    isSaid: (rule) => rule.category.length > 0,
+    holds: ({ rule }, asked) => {
       asked.looked.beyondFile = true;
       const has = categoriesOf(asked.exec);
       return rule.category.some((category) => has.includes(category));
@@ -219,6 +217,17 @@ export const EXEC_FACTS: readonly Fact<ExecRule, AskedExec>[] = [
     wants: (rule) => list(rule.category),
   },
 ];
+
+/** The conditions that there are, as the policy writes them. */
+function wantedArgv(argv: ArgvPattern | undefined): string {
+  const said = Object.entries(argv ?? {}).filter(([, value]) => value !== undefined && value.length > 0);
+  const written = said.map(([key, value]) =>
+    key === "flags" || key === "without"
+      ? [key, value.map((names: FlagNames) => names.join("|"))]
+      : [key, value],
+  );
+  return JSON.stringify(Object.fromEntries(written));
+}
 
 const wayOf = once((way: Transition) => ({
   executable: paths(way.executable),

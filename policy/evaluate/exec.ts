@@ -7,12 +7,14 @@
 import { CacheScope, type ExecAction, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
 import { isCanonical } from "../match/path.js";
 import type { Action, ExecKind, ExecRule, Policy } from "../model.js";
-import { type AskedExec, coversScripts, EXEC_FACTS, takesWay } from "./exec-facts.js";
+import { type AskedExec, coversScripts, type ReadyExec, readyExec, takesWay } from "./exec-facts.js";
 import { match, misses } from "./facts.js";
 import { type Fallback, type Inquiry, once, type Refusal, ranked } from "./rules.js";
 import { insertPath, Trie } from "./trie.js";
 
 interface ExecIndex {
+  /** By rank, each made when it is first looked at. */
+  readonly ready: (ReadyExec | undefined)[];
   readonly rules: readonly ExecRule[];
   /** By the patterns that the image must match. */
   readonly images: Trie;
@@ -40,8 +42,13 @@ const indexOf = once((policy: Policy): ExecIndex => {
     if (!named && rule.script.length === 0) rest.push(rank);
     if (coversScripts(rule) || (!named && rule.script.length > 0)) byScript.push(rank);
   }
-  return { rules, images, scripts, rest, byScript };
+  return { ready: new Array(rules.length), rules, images, scripts, rest, byScript };
 });
+
+function readyAt({ ready, rules }: ExecIndex, rank: number): ReadyExec {
+  ready[rank] ??= readyExec(rules[rank] as ExecRule);
+  return ready[rank];
+}
 
 function kindOf(exec: ExecAction): ExecKind | undefined {
   switch (exec.kind) {
@@ -80,6 +87,7 @@ export function inquireExec(
   const index = indexOf(policy);
   const looked = { beyondFile: false, beyondCache: false };
   const asked: AskedExec = { subject, exec, kind, process, workspace: policy.sandbox.workspace, looked };
+  const matchReady = (rule: ReadyExec) => match(rule, rule.facts, asked);
   const fallback: Fallback =
     kind === "file"
       ? { rule: "exec/default", action: policy.defaults.exec, sentence: "", fixed: false }
@@ -96,8 +104,9 @@ export function inquireExec(
       ...(exec.script === "" ? [] : index.scripts.find(exec.script)),
       index.rest,
     ],
-    match: (rule) => match(EXEC_FACTS, rule as ExecRule, asked),
-    misses: (rule) => misses(EXEC_FACTS, rule as ExecRule, asked),
+    match: (rank) => matchReady(readyAt(index, rank)),
+    matchRule: (rule) => matchReady(readyExec(rule as ExecRule)),
+    misses: (rank) => misses(readyAt(index, rank), readyAt(index, rank).facts, asked),
     actionOf: (rule) => rule.action,
     hasRate: true,
     fallback: () => fallback,

@@ -10,12 +10,25 @@ export interface Unknown {
   readonly unknown: string;
 }
 
-export interface Fact<R, A> {
+/** A rule made ready to be compared: `R` is the rule, `C` this with its patterns, `A` what is asked. */
+export interface Ready<R extends RuleBase, C, A> {
+  readonly rule: R;
+  readonly restricts: boolean;
+  /** It has times or a rate. */
+  readonly isTimed: boolean;
+  /** Those that the rule says something about. */
+  readonly facts: readonly Fact<R, C, A>[];
+}
+
+export interface Fact<R, C, A> {
   /** As the policy's key is called. */
   readonly name: string;
-  readonly holds: (rule: R, asked: A) => boolean | Unknown;
+  /** Whether the rule says anything about it. */
+  readonly isSaid: (rule: R) => boolean;
+  /** Only of rules that say something about it. */
+  readonly holds: (ready: C, asked: A) => boolean | Unknown;
   /** What it is, for a person. May hold text from the sandbox, of any length. */
-  readonly is: (asked: A, rule: R) => string;
+  readonly is: (asked: A) => string;
   /** What the rule wants it to be, for a person. */
   readonly wants: (rule: R) => string;
 }
@@ -42,30 +55,53 @@ export function restricts(rule: { readonly action: RuleAction }): boolean {
 }
 
 /** The fact that every rule has first. */
-export function subjectFact<R extends RuleBase, A extends { readonly subject: string }>(): Fact<R, A> {
+export function subjectFact<
+  R extends RuleBase,
+  C extends { readonly rule: R },
+  A extends { readonly subject: string },
+>(): Fact<R, C, A> {
   return {
     name: "subject",
-    holds: (rule, asked) => rule.subjects.length === 0 || rule.subjects.includes(asked.subject),
+    isSaid: (rule) => rule.subjects.length > 0,
+    holds: ({ rule }, asked) => rule.subjects.includes(asked.subject),
     is: (asked) => asked.subject,
     wants: (rule) => rule.subjects.join(", "),
   };
 }
 
-/** Compares until a fact does not hold. */
-export function match<R extends RuleBase, A>(facts: readonly Fact<R, A>[], rule: R, asked: A): Match {
+/** What all rules have ready. */
+export function ready<R extends RuleBase, C, A>(rule: R, facts: readonly Fact<R, C, A>[]): Ready<R, C, A> {
+  return {
+    rule,
+    restricts: restricts(rule),
+    isTimed: rule.when.length > 0 || rule.rate !== undefined,
+    facts: facts.filter((fact) => fact.isSaid(rule)),
+  };
+}
+
+/** Compares with these of its facts, until one does not hold. */
+export function match<R extends RuleBase, C extends { readonly restricts: boolean }, A>(
+  rule: C,
+  facts: readonly Fact<R, C, A>[],
+  asked: A,
+): Match {
   let unknown: Match | undefined;
   for (const fact of facts) {
     const answer = fact.holds(rule, asked);
     if (answer === true) continue;
-    if (answer === false || !restricts(rule)) return { why: fact.name, unknown: "" };
+    if (answer === false || !rule.restricts) return { why: fact.name, unknown: "" };
     unknown ??= { why: fact.name, unknown: answer.unknown };
   }
   return unknown ?? MATCHED;
 }
 
-/** All facts that do not hold, unknown ones included. */
-export function misses<R extends RuleBase, A>(facts: readonly Fact<R, A>[], rule: R, asked: A): Miss[] {
+/** All of these facts that do not hold, unknown ones included. */
+export function misses<R extends RuleBase, C extends { readonly rule: R }, A>(
+  rule: C,
+  facts: readonly Fact<R, C, A>[],
+  asked: A,
+): Miss[] {
   return facts
     .filter((fact) => fact.holds(rule, asked) !== true)
-    .map((fact) => ({ fact: fact.name, is: fact.is(asked, rule), wants: fact.wants(rule) }));
+    .map((fact) => ({ fact: fact.name, is: fact.is(asked), wants: fact.wants(rule.rule) }));
 }

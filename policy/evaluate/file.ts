@@ -5,7 +5,7 @@ import { CacheScope, type FileAction, FileOperation } from "../../proto/gen/claw
 import { hasPattern, type Matcher } from "../match/glob.js";
 import { compilePath, isCanonical, isWithin } from "../match/path.js";
 import type { Action, FileOperationName, FileRule, Mount, Policy } from "../model.js";
-import { type Fact, match, misses, restricts, subjectFact } from "./facts.js";
+import { type Fact, match, misses, type Ready, ready, restricts, subjectFact } from "./facts.js";
 import { type Fallback, type Inquiry, once, type Refusal, ranked } from "./rules.js";
 import { insertPath, Trie } from "./trie.js";
 
@@ -14,8 +14,15 @@ interface AskedFile {
   readonly action: FileAction;
 }
 
-const pathsOf = once((rule: FileRule): readonly Matcher[] =>
-  rule.path.map((p) => compilePath(p, { subtree: true })),
+interface ReadyFile extends Ready<FileRule, ReadyFile, AskedFile> {
+  readonly path: readonly Matcher[];
+}
+
+const readyFile = once(
+  (rule: FileRule): ReadyFile => ({
+    ...ready<FileRule, ReadyFile, AskedFile>(rule, FILE_FACTS),
+    path: rule.path.map((p) => compilePath(p, { subtree: true })),
+  }),
 );
 
 /**
@@ -54,13 +61,13 @@ function speaksOfTarget(rule: FileRule, operation: FileOperation): boolean {
   return hasTarget(operation) && restricts(rule) && has(rule, ["create"]);
 }
 
-function matchesPaths(rule: FileRule, { action }: AskedFile): boolean {
-  const paths = pathsOf(rule);
-  const matches = (path: string) => paths.some((m) => m(path));
+function matchesPaths(ready: ReadyFile, { action }: AskedFile): boolean {
+  const { rule, restricts } = ready;
+  const matches = (text: string) => ready.path.some((m) => m(text));
   const { operation, path, targetPath } = action;
   if (!hasTarget(operation)) return matches(path);
   // Two names: one is enough to restrict, both are needed to permit.
-  if (restricts(rule)) return matches(targetPath) || (speaksOfName(rule, operation) && matches(path));
+  if (restricts) return matches(targetPath) || (speaksOfName(rule, operation) && matches(path));
   return matches(path) && matches(targetPath);
 }
 
@@ -68,10 +75,10 @@ function matchesPaths(rule: FileRule, { action }: AskedFile): boolean {
  * The owner is that of the object at the first name. Who owns what a rename replaces is not known: a restriction
  * holds for it, whoever does.
  */
-function matchesOwner(rule: FileRule, { action }: AskedFile): boolean {
-  if (rule.owner.length === 0 || rule.owner.includes(action.ownerUid)) return true;
-  const replaces = action.operation === FileOperation.RENAME && restricts(rule);
-  return replaces && pathsOf(rule).some((m) => m(action.targetPath));
+function matchesOwner({ rule, restricts, path }: ReadyFile, { action }: AskedFile): boolean {
+  if (rule.owner.includes(action.ownerUid)) return true;
+  const replaces = action.operation === FileOperation.RENAME && restricts;
+  return replaces && path.some((m) => m(action.targetPath));
 }
 
 const WORDS: Readonly<Record<number, FileOperationName>> = {
@@ -89,23 +96,26 @@ export function operationName(operation: FileOperation): FileOperationName | und
   return WORDS[operation];
 }
 
-const FILE_FACTS: readonly Fact<FileRule, AskedFile>[] = [
+const FILE_FACTS: readonly Fact<FileRule, ReadyFile, AskedFile>[] = [
   subjectFact(),
   {
     name: "operation",
-    holds: (rule, { action: { operation } }) =>
+    isSaid: () => true,
+    holds: ({ rule }, { action: { operation } }) =>
       speaksOfName(rule, operation) || speaksOfTarget(rule, operation),
     is: ({ action }) => operationName(action.operation) ?? "",
     wants: (rule) => rule.operations.join(", "),
   },
   {
     name: "path",
+    isSaid: () => true,
     holds: matchesPaths,
     is: ({ action }) => (hasTarget(action.operation) ? `${action.path}, ${action.targetPath}` : action.path),
     wants: (rule) => rule.path.join(", "),
   },
   {
     name: "owner",
+    isSaid: (rule) => rule.owner.length > 0,
     holds: matchesOwner,
     is: ({ action }) => String(action.ownerUid),
     wants: (rule) => rule.owner.join(", "),
@@ -113,6 +123,8 @@ const FILE_FACTS: readonly Fact<FileRule, AskedFile>[] = [
 ];
 
 interface FileIndex {
+  /** By rank, each made when it is first looked at. */
+  readonly ready: (ReadyFile | undefined)[];
   readonly rules: readonly FileRule[];
   readonly paths: Trie;
   /** Ranks of the rules about opens that go by patterns. */
@@ -127,8 +139,13 @@ const indexOf = once((policy: Policy): FileIndex => {
     for (const pattern of rule.path) insertPath(paths, pattern, rank, true);
     if (speaksOfName(rule, FileOperation.OPEN) && rule.path.some(hasPattern)) byPattern.push(rank);
   }
-  return { rules, paths, byPattern };
+  return { ready: new Array(rules.length), rules, paths, byPattern };
 });
+
+function readyAt({ ready, rules }: FileIndex, rank: number): ReadyFile {
+  ready[rank] ??= readyFile(rules[rank] as FileRule);
+  return ready[rank];
+}
 
 /** The mount that a path is on: the one with the longest target that holds it. */
 export function mountOf(mounts: readonly Mount[], path: string): Mount | undefined {
@@ -154,11 +171,13 @@ export function inquireFile(policy: Policy, { subject }: Action, action: FileAct
   }
   const index = indexOf(policy);
   const asked: AskedFile = { subject, action };
+  const matchReady = (rule: ReadyFile) => match(rule, rule.facts, asked);
   return {
     rules: index.rules,
     candidates: () => [...index.paths.find(action.path), ...(two ? index.paths.find(action.targetPath) : [])],
-    match: (rule) => match(FILE_FACTS, rule as FileRule, asked),
-    misses: (rule) => misses(FILE_FACTS, rule as FileRule, asked),
+    match: (rank) => matchReady(readyAt(index, rank)),
+    matchRule: (rule) => matchReady(readyFile(rule as FileRule)),
+    misses: (rank) => misses(readyAt(index, rank), readyAt(index, rank).facts, asked),
     actionOf: (rule) => rule.action,
     hasRate: true,
     fallback: () => byMounts(policy, action),

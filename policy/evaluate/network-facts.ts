@@ -5,7 +5,7 @@ import { type Address, type Cidr, inCidr, parseCidr } from "../match/cidr.js";
 import { matchHost } from "../match/host.js";
 import { compileRequestPath, readRequestPath } from "../match/request.js";
 import type { NetworkRule, ProtocolName } from "../model.js";
-import { type Fact, restricts, subjectFact } from "./facts.js";
+import { type Fact, type Ready, ready, subjectFact } from "./facts.js";
 import { once } from "./rules.js";
 
 export interface AskedNetwork {
@@ -15,14 +15,30 @@ export interface AskedNetwork {
   readonly address: Address | undefined;
 }
 
-export const cidrsOf = once((rule: NetworkRule): readonly Cidr[] =>
-  rule.cidr.flatMap((text) => {
+export function cidrsOf(rule: NetworkRule): Cidr[] {
+  return rule.cidr.flatMap((text) => {
     const cidr = parseCidr(text);
     return "error" in cidr ? [] : [cidr];
+  });
+}
+
+export interface ReadyNetwork extends Ready<NetworkRule, ReadyNetwork, AskedNetwork> {
+  readonly cidr: readonly Cidr[];
+  readonly paths: readonly ((path: string) => boolean)[];
+  /** What is compared for a lookup, instead of `facts`. */
+  readonly lookup: readonly NetworkFact[];
+}
+
+type NetworkFact = Fact<NetworkRule, ReadyNetwork, AskedNetwork>;
+
+export const readyNetwork = once(
+  (rule: NetworkRule): ReadyNetwork => ({
+    ...ready<NetworkRule, ReadyNetwork, AskedNetwork>(rule, NETWORK_FACTS),
+    cidr: cidrsOf(rule),
+    paths: rule.paths.map(compileRequestPath),
+    lookup: ready<NetworkRule, ReadyNetwork, AskedNetwork>(rule, LOOKUP_FACTS).facts,
   }),
 );
-
-const requestPathsOf = once((rule: NetworkRule) => rule.paths.map(compileRequestPath));
 
 /** Undefined: not known. A client that says nothing in the time given speaks something else than TLS and HTTP. */
 function protocolOf({ observedProtocol }: NetworkAction): ProtocolName | undefined {
@@ -43,61 +59,58 @@ function wantedProtocols(rule: NetworkRule): readonly ProtocolName[] {
   return rule.methods.length > 0 || rule.paths.length > 0 ? ["http"] : rule.protocols;
 }
 
-function hasProtocol(rule: NetworkRule, { action }: AskedNetwork): boolean {
-  const wanted = wantedProtocols(rule);
-  if (wanted.length === 0) return true;
+function hasProtocol({ rule, restricts }: ReadyNetwork, { action }: AskedNetwork): boolean {
   const protocol = protocolOf(action);
-  return protocol === undefined ? restricts(rule) : wanted.includes(protocol);
+  return protocol === undefined ? restricts : wantedProtocols(rule).includes(protocol);
 }
 
 /** Before the requests of a connection are known, a restriction holds for them all, a permission for none. */
-function hasMethod(rule: NetworkRule, { action }: AskedNetwork): boolean {
-  if (rule.methods.length === 0) return true;
-  if (action.httpMethod === "") return restricts(rule);
-  return rule.methods.includes(restricts(rule) ? action.httpMethod.toUpperCase() : action.httpMethod);
+function hasMethod({ rule, restricts }: ReadyNetwork, { action }: AskedNetwork): boolean {
+  if (action.httpMethod === "") return restricts;
+  return rule.methods.includes(restricts ? action.httpMethod.toUpperCase() : action.httpMethod);
 }
 
 /** A path that can be read in several ways: every reading must be permitted, one is enough to restrict. */
-function hasPath(rule: NetworkRule, { action }: AskedNetwork): boolean {
-  if (rule.paths.length === 0) return true;
-  if (action.httpMethod === "" || action.httpPath === "") return restricts(rule);
+function hasPath({ restricts, paths }: ReadyNetwork, { action }: AskedNetwork): boolean {
+  if (action.httpMethod === "" || action.httpPath === "") return restricts;
   const reading = readRequestPath(action.httpPath);
-  if (reading === "doubtful") return restricts(rule);
-  const matches = (form: string) => requestPathsOf(rule).some((m) => m(form));
-  return restricts(rule) ? reading.forms.some(matches) : reading.forms.every(matches);
-}
-
-function inPorts(rule: NetworkRule, port: number): boolean {
-  return rule.ports.length === 0 || rule.ports.some(({ first, last }) => port >= first && port <= last);
+  if (reading === "doubtful") return restricts;
+  const matches = (form: string) => paths.some((m) => m(form));
+  return restricts ? reading.forms.some(matches) : reading.forms.every(matches);
 }
 
 const portsText = (rule: NetworkRule) =>
   rule.ports.map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`)).join(", ");
 
-const SUBJECT = subjectFact<NetworkRule, AskedNetwork>();
+const isAboutNames = (rule: NetworkRule) => rule.host.length > 0;
 
-const HOST: Fact<NetworkRule, AskedNetwork> = {
+const SUBJECT = subjectFact<NetworkRule, ReadyNetwork, AskedNetwork>();
+
+/** A connection to an address has no name. */
+const HOST: NetworkFact = {
   name: "host",
-  holds: (rule, { action }) => rule.host.some((pattern) => matchHost(pattern, action.host)),
+  isSaid: isAboutNames,
+  holds: ({ rule }, { action }) => rule.host.some((pattern) => matchHost(pattern, action.host)),
   is: ({ action }) => action.host,
   wants: (rule) => rule.host.join(", "),
 };
 
-const CIDR: Fact<NetworkRule, AskedNetwork> = {
+/** A rule about addresses, and one about nothing, which matches nothing. */
+const CIDR: NetworkFact = {
   name: "cidr",
-  holds: (rule, { address }) => address !== undefined && cidrsOf(rule).some((cidr) => inCidr(cidr, address)),
+  isSaid: (rule) => !isAboutNames(rule),
+  holds: ({ cidr }, { address }) => address !== undefined && cidr.some((range) => inCidr(range, address)),
   is: ({ action }) => action.address,
   wants: (rule) => rule.cidr.join(", "),
 };
 
 /** What a rule can say beside the peer. */
-const CONDITIONS: readonly (Fact<NetworkRule, AskedNetwork> & {
-  readonly isSaid: (rule: NetworkRule) => boolean;
-})[] = [
+const CONDITIONS: readonly NetworkFact[] = [
   {
     name: "port",
     isSaid: (rule) => rule.ports.length > 0,
-    holds: (rule, { action }) => inPorts(rule, action.port),
+    holds: ({ rule }, { action: { port } }) =>
+      rule.ports.some(({ first, last }) => port >= first && port <= last),
     is: ({ action }) => String(action.port),
     wants: portsText,
   },
@@ -124,16 +137,17 @@ const CONDITIONS: readonly (Fact<NetworkRule, AskedNetwork> & {
   },
 ];
 
-export const NAMED_FACTS = [SUBJECT, HOST, ...CONDITIONS];
-export const ADDRESS_FACTS = [SUBJECT, CIDR, ...CONDITIONS];
+const NETWORK_FACTS: readonly NetworkFact[] = [SUBJECT, HOST, CIDR, ...CONDITIONS];
 
 /** A denial of some ports, protocols or requests says nothing about the others, so nothing about the name. */
-export const LOOKUP_FACTS: readonly Fact<NetworkRule, AskedNetwork>[] = [
+const LOOKUP_FACTS: readonly NetworkFact[] = [
   SUBJECT,
   HOST,
+  CIDR,
   ...CONDITIONS.map((condition) => ({
     ...condition,
-    holds: (rule: NetworkRule) => rule.action !== "deny" || !condition.isSaid(rule),
+    isSaid: (rule: NetworkRule) => rule.action === "deny" && condition.isSaid(rule),
+    holds: () => false,
     is: () => "a lookup",
   })),
 ];

@@ -5,12 +5,14 @@ import { CacheScope, type NetworkAction, NetworkProtocol } from "../../proto/gen
 import { type Address, type Cidr, parseAddress } from "../match/cidr.js";
 import { isHostName, normalizeHost } from "../match/host.js";
 import type { Action, NetworkRule, Policy, RuleAction } from "../model.js";
-import { type Fact, match, misses } from "./facts.js";
-import { ADDRESS_FACTS, type AskedNetwork, cidrsOf, LOOKUP_FACTS, NAMED_FACTS } from "./network-facts.js";
+import { match, misses } from "./facts.js";
+import { type AskedNetwork, cidrsOf, type ReadyNetwork, readyNetwork } from "./network-facts.js";
 import { type Inquiry, once, type Refusal, ranked } from "./rules.js";
 import { Trie } from "./trie.js";
 
 interface NetworkIndex {
+  /** By rank, each made when it is first looked at. */
+  readonly ready: (ReadyNetwork | undefined)[];
   readonly rules: readonly NetworkRule[];
   /** By labels, the last one first. */
   readonly hosts: Trie;
@@ -30,8 +32,13 @@ const indexOf = once((policy: Policy): NetworkIndex => {
     // Of a prefix that ends within a digit, the whole digits are looked up.
     for (const cidr of cidrsOf(rule)) addresses.insert(digits(cidr, cidr.bits), rank, "below");
   }
-  return { rules, hosts, addresses };
+  return { ready: new Array(rules.length), rules, hosts, addresses };
 });
+
+function readyAt({ ready, rules }: NetworkIndex, rank: number): ReadyNetwork {
+  ready[rank] ??= readyNetwork(rules[rank] as NetworkRule);
+  return ready[rank];
+}
 
 function labels(name: string): string[] {
   return name === "" ? [] : name.split(".").reverse();
@@ -75,7 +82,7 @@ function inquireTcp(policy: Policy, subject: string, action: NetworkAction): Inq
     const sentence = "its host, address or port is not known";
     return { fact: peerKnown ? "port" : "host", rule: "network/unknown-peer", sentence };
   }
-  return inquiry(policy, { subject, action, address }, named ? NAMED_FACTS : ADDRESS_FACTS, true);
+  return inquiry(policy, { subject, action, address }, true);
 }
 
 /** A lookup may be answered when some connection to the name could happen, on whatever port. */
@@ -83,17 +90,14 @@ function inquireLookup(policy: Policy, subject: string, action: NetworkAction): 
   if (!isHostName(normalizeHost(action.host))) {
     return { fact: "host", rule: "network/unknown-peer", sentence: "it is not a host name" };
   }
-  return inquiry(policy, { subject, action, address: undefined }, LOOKUP_FACTS, false);
+  return inquiry(policy, { subject, action, address: undefined }, false);
 }
 
-function inquiry(
-  policy: Policy,
-  asked: AskedNetwork,
-  facts: readonly Fact<NetworkRule, AskedNetwork>[],
-  connects: boolean,
-): Inquiry {
+function inquiry(policy: Policy, asked: AskedNetwork, connects: boolean): Inquiry {
   const index = indexOf(policy);
   const { address, action } = asked;
+  const factsOf = (rule: ReadyNetwork) => (connects ? rule.facts : rule.lookup);
+  const matchReady = (rule: ReadyNetwork) => match(rule, factsOf(rule), asked);
   const meaning = (said: RuleAction) => (connects || said === "deny" ? said : "allow");
   return {
     rules: index.rules,
@@ -101,8 +105,9 @@ function inquiry(
       address === undefined
         ? index.hosts.findAt(labels(normalizeHost(action.host)))
         : index.addresses.findAt(digits(address, 128)),
-    match: (rule) => match(facts, rule as NetworkRule, asked),
-    misses: (rule) => misses(facts, rule as NetworkRule, asked),
+    match: (rank) => matchReady(readyAt(index, rank)),
+    matchRule: (rule) => matchReady(readyNetwork(rule as NetworkRule)),
+    misses: (rank) => misses(readyAt(index, rank), factsOf(readyAt(index, rank)), asked),
     actionOf: (rule) => meaning(rule.action),
     hasRate: connects,
     fallback: () => ({

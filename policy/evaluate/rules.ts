@@ -34,9 +34,10 @@ export interface Inquiry {
   readonly rules: readonly RuleBase[];
   /** Lists of ranks, each ascending, that hold every rule which could match. */
   readonly candidates: () => readonly (readonly number[])[];
-  /** Only for rules of the section. */
-  readonly match: (rule: RuleBase) => Match;
-  readonly misses: (rule: RuleBase) => Miss[];
+  readonly match: (rank: number) => Match;
+  /** Of a rule that need not be of the policy, but must be of the section. */
+  readonly matchRule: (rule: RuleBase) => Match;
+  readonly misses: (rank: number) => Miss[];
   /** What a matching rule means for what is asked. */
   readonly actionOf: (rule: RuleBase) => RuleAction;
   /** False where a match is no use of the rule, so that its rate neither holds nor counts. */
@@ -87,7 +88,7 @@ export function walk(policy: Policy, inquiry: Inquiry, moment: Moment | undefine
 
   const visit = (rank: number): boolean => {
     const rule = rules[rank] as RuleBase;
-    const { why, unknown } = inquiry.match(rule);
+    const { why, unknown } = inquiry.match(rank);
     const matched = why === "" || unknown !== "";
     const isTimed = matched && (rule.when.length > 0 || (inquiry.hasRate && rule.rate !== undefined));
     const other = isTimed ? untimely(rule, moment, inquiry.hasRate) : "";

@@ -43,6 +43,7 @@ export function unescapeGlob(pattern: string): string {
 
 /** Expands `{a,b}`. Throws GlobError on an open brace, a nested one, or too many alternatives. */
 export function expandBraces(pattern: string): string[] {
+  if (!/[{}\\]/.test(pattern)) return [pattern];
   let results = [""];
   let i = 0;
   while (i < pattern.length) {
@@ -149,12 +150,17 @@ export type Matcher = (text: string) => boolean;
 
 /** Matcher for a whole string in which "/" is nothing special (arguments). */
 export function compileText(pattern: string): Matcher {
-  const all = expandBraces(pattern).map(tokenize);
-  return (text) => all.some((tokens) => matchTokens(tokens, text));
+  const [first, ...others] = expandBraces(pattern).map(compileSegment);
+  if (first !== undefined && others.length === 0) return first;
+  return (text) => first?.(text) === true || others.some((matches) => matches(text));
 }
 
-/** Matcher for one path segment. */
+/** Matcher for one path segment, or another text without "{}". */
 export function compileSegment(segment: string): Matcher {
+  if (!hasPattern(segment)) {
+    const wanted = unescapeGlob(segment);
+    return (text) => text === wanted;
+  }
   const tokens = tokenize(segment);
   return (text) => matchTokens(tokens, text);
 }

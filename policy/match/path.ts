@@ -17,11 +17,10 @@ const MAX_PATH = 4096;
 /** True for an absolute path in its one canonical spelling. */
 export function isCanonical(path: string): boolean {
   if (path === "/") return true;
-  if (!path.startsWith("/") || path.length > MAX_PATH || path.includes("\0")) return false;
-  return path
-    .slice(1)
-    .split("/")
-    .every((segment) => segment !== "" && segment !== "." && segment !== "..");
+  // A segment of at most two dots is empty, "." or "..".
+  return (
+    path.startsWith("/") && path.length <= MAX_PATH && !path.includes("\0") && !/\/\.{0,2}(?:\/|$)/.test(path)
+  );
 }
 
 /** Segments of a canonical path; none for "/". */
@@ -91,14 +90,22 @@ export function compilePath(pattern: string, options: { subtree: boolean }): Mat
     const tree = unescapeGlob(pattern);
     return (path) => isCanonical(path) && isWithin(path, tree);
   }
-  const alternatives = expandBraces(pattern).map((alternative) =>
-    splitPattern(alternative).map((part) => (part === "**" ? "rest" : compileSegment(part))),
-  );
-  // "/x/**" is what lies below /x: "**" at the end takes at least one segment.
-  const compiled = alternatives.map((parts) =>
-    parts.at(-1) === "rest" ? [...parts, compileSegment("*")] : parts,
-  );
-  return (path) => isCanonical(path) && compiled.some((parts) => matchSequence(parts, segments(path)));
+  const alternatives = expandBraces(pattern).map(splitPattern);
+  const [first, ...others] = alternatives;
+  if (first !== undefined && others.length === 0 && !hasPattern(pattern)) {
+    const wanted = `/${first.map(unescapeGlob).join("/")}`;
+    return isCanonical(wanted) ? (path) => path === wanted : () => false;
+  }
+  const compiled = alternatives.map((alternative) => {
+    const parts = alternative.map((part) => (part === "**" ? "rest" : compileSegment(part)));
+    // "/x/**" is what lies below /x: "**" at the end takes at least one segment.
+    return parts.at(-1) === "rest" ? [...parts, compileSegment("*")] : parts;
+  });
+  return (path) => {
+    if (!isCanonical(path)) return false;
+    const names = segments(path);
+    return compiled.some((parts) => matchSequence(parts, names));
+  };
 }
 
 /** How far a pattern is fixed: the folder in which everything it matches lies, and whether it is exactly that tree. */
