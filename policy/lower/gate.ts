@@ -12,7 +12,7 @@ import {
   Verdict,
 } from "../../proto/gen/clawsec/v1/loader.js";
 import { type Cidr, overlaps, parseAddress, parseCidr } from "../match/cidr.js";
-import { pathExpression } from "../match/expression.js";
+import { requestPathExpression } from "../match/expression.js";
 import { matchHost } from "../match/host.js";
 import type { NetworkRule, Policy, ProtocolName, RuleAction } from "../model.js";
 import type { Capabilities, Report } from "./report.js";
@@ -80,7 +80,7 @@ function matching(rule: NetworkRule, verdict: Verdict, observe: boolean): Networ
     observe,
     protocols: rule.protocols.flatMap((name) => PROTOCOLS[name]),
     httpMethods: [...rule.methods],
-    httpPath: rule.paths.length === 0 ? "" : pathExpression(rule.paths, { subtree: false }),
+    httpPath: rule.paths.length === 0 ? "" : requestPathExpression(rule.paths),
   };
   return [
     ...rule.host.map((host) => ({ ...common, host, cidr: "" })),

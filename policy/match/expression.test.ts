@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { RE2JS } from "re2js";
 import { describe, expect, test } from "vitest";
-import { ANY_PATH, pathExpression } from "./expression.js";
+import { ANY_PATH, pathExpression, requestPathExpression } from "./expression.js";
 import { compilePath, isCanonical, pathPatternError } from "./path.js";
+import { compileRequestPath } from "./request.js";
 
 const matches = (expression: string) => {
   const compiled = RE2JS.compile(expression);
@@ -99,6 +100,21 @@ describe("an expression for path patterns", () => {
       }),
       { numRuns: 1500 },
     );
+  });
+
+  test("for requests means what their matcher means", () => {
+    fc.assert(
+      fc.property(pattern, fc.array(odd, { minLength: 8, maxLength: 8 }), (p, paths) => {
+        const one = matches(requestPathExpression([p]));
+        const expected = compileRequestPath(p);
+        for (const text of [...paths, "/", "/a/", "/a//b", "/./a"]) {
+          if (one(text) !== expected(text))
+            throw new Error(`${JSON.stringify(p)} on ${JSON.stringify(text)}`);
+        }
+      }),
+      { numRuns: 1500 },
+    );
+    expect(matches(requestPathExpression([]))("/")).toBe(false);
   });
 
   test("for any path matches all that are canonical but the root", () => {

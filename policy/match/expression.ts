@@ -30,6 +30,27 @@ export function pathExpression(patterns: readonly string[], options: { subtree: 
   return alternatives.length <= 1 ? `^${first}$` : `^(?:${alternatives.join("|")})$`;
 }
 
+/**
+ * One expression for a list of patterns for the paths of requests, as `compileRequestPath` reads them: a segment may
+ * be empty, as the last one of "/v1/" is.
+ */
+export function requestPathExpression(patterns: readonly string[]): string {
+  const alternatives = [
+    ...new Set(patterns.flatMap((pattern) => expandBraces(pattern).map(requestSequence))),
+  ];
+  return `^(?:${alternatives.length === 0 ? NOTHING : alternatives.join("|")})$`;
+}
+
+function requestSequence(pattern: string): string {
+  const parts = pattern.replace(/^\//, "").split("/");
+  return parts
+    .map((part, i) => {
+      if (part !== "**") return `/${plain(tokenize(part), "[^/]")}`;
+      return `(?:/[^/]*)${i === parts.length - 1 ? "+" : "*"}`;
+    })
+    .join("");
+}
+
 function alternativesOf(pattern: string, subtree: boolean): string[] {
   if (subtree && !hasPattern(pattern)) {
     const tree = unescapeGlob(pattern);
@@ -73,9 +94,9 @@ function literal(char: string): string {
   return code > 0x20 && code < 0x7f ? `\\${char}` : `\\x{${code.toString(16).toUpperCase()}}`;
 }
 
-function plain(tokens: readonly Token[]): string {
+function plain(tokens: readonly Token[], char = CHAR): string {
   return tokens
-    .map((token) => (typeof token === "string" ? literal(token) : token.any === "one" ? CHAR : `${CHAR}*`))
+    .map((token) => (typeof token === "string" ? literal(token) : token.any === "one" ? char : `${char}*`))
     .join("");
 }
 
