@@ -27,7 +27,11 @@ const PLAIN = /^[A-Za-z0-9._+=:~%, -]$/;
 
 /** The pattern in AppArmor's language; undefined when it cannot be said there exactly. `pattern` has no braces. */
 export function apparmorPattern(pattern: string): string | undefined {
-  const parts = pattern.replace(/^\//, "").split("/");
+  const parts = pattern
+    .replace(/^\//, "")
+    .split("/")
+    // A second "**" in a row adds nothing.
+    .filter((part, i, all) => part !== "**" || all[i + 1] !== "**");
   let text = "/";
   for (const [i, part] of parts.entries()) {
     const isLast = i === parts.length - 1;
