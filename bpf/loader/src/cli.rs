@@ -42,7 +42,7 @@ impl Exit {
     version,
     after_help = "It serves RUNTIME_DIR/loader.sock until SIGTERM, SIGINT or SIGHUP; then every sandbox is killed and cleaned up.\n\n\
 Exit codes:\n   \
-0  stopped by a signal, nothing is left\n   \
+0  stopped by a signal, nothing is left (--probe-only: the mechanism is there)\n   \
 2  the command line is wrong\n  \
 69  a mechanism that no sandbox can do without is missing\n  \
 70  an internal failure, or something survived the kill\n  \
@@ -56,8 +56,12 @@ pub struct Options {
     pub runtime_dir: PathBuf,
 
     /// The static init shim (clawsec-init) that is mounted into every sandbox.
-    #[arg(long, value_name = "PATH", env = "CLAWSEC_SHIM")]
-    pub shim: PathBuf,
+    #[arg(long, value_name = "PATH", env = "CLAWSEC_SHIM", required_unless_present = "probe_only")]
+    pub shim: Option<PathBuf>,
+
+    /// Tries one mechanism of this host, prints what happened, and exits: 0 when it is there, 69 when not.
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub probe_only: Option<Mechanism>,
 
     /// Group whose members may use the socket, by name or number. Whoever may use it is as good as root.
     #[arg(long, value_name = "GROUP")]
@@ -70,6 +74,15 @@ pub struct Options {
     /// How log lines are written to standard error. RUST_LOG sets the levels.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// A mechanism that can be tried by itself, without BPF and without sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mechanism {
+    /// A profile that denies an open.
+    Apparmor,
+    /// A ruleset that drops a datagram.
+    Nftables,
 }
 
 /// Format of the log.

@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clawsec_proto as pb;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::broker::Broker;
-use crate::cli::{Exit, Options};
+use crate::cli::{Exit, Mechanism, Options};
 use crate::host::{Host, Setup};
 use crate::process;
 use crate::server;
@@ -39,9 +40,13 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             "the loader must be started as root: it makes cgroups, network namespaces and BPF programs",
         ));
     }
+    if let Some(mechanism) = options.probe_only {
+        return probe_only(mechanism).await;
+    }
     let internal = |error: std::io::Error| failure(Exit::Internal, error);
     process::prepare().map_err(internal)?;
-    let shim = shim(&options.shim).map_err(|why| failure(Exit::Unavailable, why))?;
+    let path = options.shim.as_deref().unwrap_or(Path::new(""));
+    let shim = shim(path).map_err(|why| failure(Exit::Unavailable, why))?;
     let peers = peers(&options).map_err(|why| failure(Exit::CannotCreate, why))?;
     let socket = Socket::bind(&options.runtime_dir, peers).map_err(|error| match error {
         BindError::Busy(_) => failure(Exit::Busy, error),
@@ -79,6 +84,23 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         return Err(failure(Exit::Internal, format!("{survivors} processes survived the kill")));
     }
     ended
+}
+
+/// Tries one mechanism, and prints its name, its level and what happened on one line.
+async fn probe_only(mechanism: Mechanism) -> Result<(), Failure> {
+    let tried = tokio::task::spawn_blocking(move || match mechanism {
+        Mechanism::Apparmor => clawsec_sandbox::probe_apparmor(),
+        Mechanism::Nftables => clawsec_net_gate::probe_nftables(),
+    });
+    let found = tried.await.map_err(|error| failure(Exit::Internal, error))?;
+    let pb::Capability { name, level, detail, remedy, .. } = &found;
+    match found.state() {
+        pb::CapabilityState::Present => {
+            println!("{}: {detail}", format!("{name} {level}").trim_end());
+            Ok(())
+        }
+        _ => Err(failure(Exit::Unavailable, format!("{name} is missing: {detail}; {remedy}"))),
+    }
 }
 
 struct Signals {

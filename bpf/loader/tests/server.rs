@@ -198,3 +198,25 @@ async fn calls_about_a_sandbox_that_does_not_exist_say_so() {
     assert_eq!(client.create_sandbox(empty).await.unwrap_err().code(), Code::InvalidArgument);
     assert!(connect(std::path::Path::new("/nowhere")).await.is_err());
 }
+
+#[test]
+fn one_mechanism_can_be_tried_without_a_loader() {
+    let probe = |name: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_clawsec-loader"));
+        let output = command.args(["--probe-only", name]).env_remove("CLAWSEC_SHIM").output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = probe("nftables");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("was refused after a ruleset"), "{said}");
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
+    let (code, said) = probe("apparmor");
+    if enabled {
+        assert_eq!(code, Some(0), "{said}");
+    } else {
+        assert_eq!(code, Some(69), "{said}");
+        assert!(said.contains("apparmor is missing: the kernel has no AppArmor"), "{said}");
+    }
+    assert_eq!(probe("none").0, Some(2));
+}

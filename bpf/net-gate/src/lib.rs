@@ -59,7 +59,7 @@ use tokio::runtime::Handle;
 pub use bpf::BpfError;
 pub use netns::NetnsError;
 pub use nftables::Ruleset;
-pub use probe::probe;
+pub use probe::{probe, probe_nftables};
 pub use sandbox::{NetError, SandboxNet};
 pub use table::TableError;
 

@@ -40,15 +40,20 @@ pub fn probe() -> Vec<pb::Capability> {
              and a connection was attributed to its process.",
             "Use Linux 5.18 or newer with CONFIG_CGROUP_BPF, mount cgroup v2, and run the loader as root.",
         ),
-        capability(
-            "nftables",
-            false,
-            nftables::prove(),
-            "In a namespace, a datagram that went through was refused after a ruleset with the policy drop was applied, \
-             and one that it accepts was not.",
-            "Install nftables (nft, with JSON) and use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET.",
-        ),
+        probe_nftables(),
     ]
+}
+
+/// Tries `nftables` alone. A sandbox whose policy waives it runs without.
+pub fn probe_nftables() -> pb::Capability {
+    capability(
+        "nftables",
+        false,
+        nftables::prove(),
+        "In a namespace, a datagram that went through was refused after a ruleset with the policy drop was applied, \
+             and one that it accepts was not.",
+        "Install nftables (nft, with JSON) and use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET.",
+    )
 }
 
 fn capability(

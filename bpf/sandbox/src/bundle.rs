@@ -119,6 +119,13 @@ fn process(process: &mut Map<String, Value>, request: &pb::CreateSandboxRequest)
     if process.get("user").and_then(|user| user.get("uid")).and_then(Value::as_u64).unwrap_or(0) == 0 {
         return invalid("the OCI configuration runs the sandbox as root (process.user.uid)");
     }
+    let named = process.get("apparmorProfile").and_then(Value::as_str).unwrap_or_default();
+    let loaded = request.apparmor.as_ref().map_or("", |profile| &profile.name);
+    if named != loaded {
+        return invalid(format!(
+            "the OCI configuration names the AppArmor profile {named:?}, and the one that comes with it is {loaded:?}"
+        ));
+    }
     let capabilities = process.entry("capabilities").or_insert_with(|| json!({}));
     for set in CAPABILITY_SETS {
         if capabilities.get(set).is_some_and(|set| !is_empty(set)) {

@@ -11,6 +11,7 @@ use clawsec_proto as pb;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 
+use crate::apparmor;
 use crate::bundle::{self, Ours};
 use crate::cgroup::move_process;
 use crate::convert::ruleset;
@@ -76,6 +77,11 @@ impl Inner {
             return invalid("the main command is empty");
         }
         let filter = seccomp::compile(&request.seccomp)?;
+        if let Some(profile) = request.apparmor.clone() {
+            let sandbox = name.clone();
+            let loaded = tokio::task::spawn_blocking(move || apparmor::load(&profile, &sandbox)).await;
+            loaded.context("loading the AppArmor profile")??;
+        }
         let secrets = self.secrets(request)?;
 
         let private = |folder: &std::path::Path| {

@@ -6,7 +6,7 @@
 //! future is dropped, so a client that hangs up leaves nothing half-made. The gates are wired by [`Hooks`].
 //!
 //! ```text
-//! create  cgroups -> Hooks::prepare (netns, gates) -> runc create -> move to the first subject's cgroup
+//! create  AppArmor profile loaded -> cgroups -> Hooks::prepare (netns, gates) -> runc create -> move to the first subject's cgroup
 //!         -> secrets mounted -> Hooks::created (mounts can be marked)                        => CREATED
 //! start   Hooks::approve_shim -> runc start -> shim: keeps what it must, Landlock, filter -> Hooks::listener_ready
 //!         -> the main command                                                               => RUNNING
@@ -20,6 +20,7 @@
 //! It becomes a child subreaper, because the exit status of what `runc create` leaves behind goes to the nearest one.
 //! Don't wait for children with `waitpid(-1)` in this process.
 
+mod apparmor;
 mod bundle;
 mod cgroup;
 mod convert;
@@ -51,7 +52,7 @@ pub use error::{Error, Result};
 pub use io::{Attachment, Io, Output, TAIL};
 pub use layout::{Layout, check_sandbox_name};
 pub use lifecycle::Sandboxes;
-pub use probe::probe;
+pub use probe::{probe, probe_apparmor};
 pub use sandbox::Sandbox;
 pub use seccomp::{Filter, compile as compile_seccomp};
 

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup::{Cgroups, move_process};
 use crate::error::{Context, Error, Result};
-use crate::{runc, seccomp, secrets, sys};
+use crate::{apparmor, runc, seccomp, secrets, sys};
 
 /// `LANDLOCK_ACCESS_FS_READ_FILE`.
 const READ_FILE: u64 = 1 << 2;
@@ -46,7 +46,14 @@ pub fn probe(instance: &str) -> Vec<pb::Capability> {
             secrets::probe()
                 .map(|()| ("a detached tmpfs that is never swapped was made".into(), String::new())),
         ),
+        probe_apparmor(),
     ]
+}
+
+/// Tries AppArmor alone. A sandbox whose policy waives it runs without.
+pub fn probe_apparmor() -> pb::Capability {
+    let remedy = "boot a kernel with CONFIG_SECURITY_APPARMOR with lsm=...,apparmor, and install apparmor (its parser)";
+    pb::Capability { required: false, ..capability("apparmor", remedy, apparmor::prove()) }
 }
 
 fn capability(name: &str, remedy: &str, outcome: Result<(String, String)>) -> pb::Capability {

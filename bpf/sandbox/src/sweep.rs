@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
+use crate::apparmor;
 use crate::cgroup::Cgroups;
 use crate::error::{Context, Error, Result};
 use crate::layout::{Layout, check_sandbox_name};
@@ -24,7 +25,8 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Names of all sandboxes of which anything is left: folders, runc's state, network namespaces, cgroups.
+    /// Names of all sandboxes of which anything is left: folders, runc's state, network namespaces, cgroups,
+    /// AppArmor profiles.
     pub fn remains(&self) -> BTreeSet<String> {
         let listed = |folder: PathBuf| {
             fs::read_dir(folder)
@@ -38,6 +40,7 @@ impl Sweeper {
         names.extend(listed(self.layout.netns_folder()));
         names.extend(self.runc.known());
         names.extend(self.cgroups.sandboxes());
+        names.extend(apparmor::sandboxes());
         // What cannot be a sandbox of ours is not ours to remove.
         names.retain(|name| check_sandbox_name(name).is_ok());
         names
@@ -99,6 +102,7 @@ impl Sweeper {
         note(format!("the folder of {name}"), remove_folder(&self.layout.sandbox(name)));
         let had = self.cgroups.sandboxes().iter().any(|known| known == name);
         note(format!("the cgroup of {name}"), self.cgroups.remove(name).map(|()| had));
+        note(format!("the AppArmor profile of {name}"), apparmor::remove(name));
         said
     }
 }

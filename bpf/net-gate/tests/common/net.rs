@@ -15,23 +15,7 @@ use nix::unistd::gettid;
 use super::{World, servers};
 
 /// The ruleset that a policy is compiled into: only what leads to the gate and what stays on loopback.
-pub const RULESET: &str = r#"{"nftables": [
-    {"add": {"table": {"family": "inet", "name": "clawsec"}}},
-    {"add": {"chain": {"family": "inet", "table": "clawsec", "name": "output", "type": "filter", "hook": "output",
-        "prio": 0, "policy": "drop"}}},
-    {"add": {"rule": {"family": "inet", "table": "clawsec", "chain": "output", "expr": [
-        {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "lo"}},
-        {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "tcp"}}, {"accept": null}]}}},
-    {"add": {"rule": {"family": "inet", "table": "clawsec", "chain": "output", "expr": [
-        {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "lo"}},
-        {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}},
-            "right": {"prefix": {"addr": "127.0.0.0", "len": 8}}}},
-        {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}}, {"accept": null}]}}},
-    {"add": {"rule": {"family": "inet", "table": "clawsec", "chain": "output", "expr": [
-        {"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "daddr"}}, "right": "::1"}},
-        {"accept": null}]}}},
-    {"add": {"rule": {"family": "inet", "table": "clawsec", "chain": "output", "expr": [
-        {"counter": null}, {"drop": null}]}}}]}"#;
+pub const RULESET: &str = include_str!("ruleset.json");
 
 /// The namespace with the servers. Its threads, and with them the namespace, end when it is dropped.
 pub struct Network {
