@@ -1,10 +1,10 @@
 //! The exec table: verdicts that need no question, by subject and path of the executable.
 //!
 //! Paths that an expression names in full are looked up in a map. All other expressions are matched in sets, a few
-//! hundred at once, in the order of the rows, until a row holds. What was found is kept for the next exec.
+//! hundred at once; those that can only match what begins in a certain way share sets that are left out for all other
+//! paths. What was found is kept for the next exec.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use clawsec_core::{pb, re2};
@@ -21,7 +21,7 @@ const SET_BYTES: usize = 1 << 20;
 const MATCHING_BYTES: usize = 256 << 10;
 /// Sets of one table. With their sizes the bound of a table's memory; 10,000 usual rows need 40.
 const SETS_MAX: usize = 128;
-/// Paths that one expression is looked up by, if it means no more than these.
+/// Paths, or beginnings of paths, that one expression is looked up by.
 const PATHS_MAX: usize = 64;
 /// Subjects with paths whose row is kept in mind (twice this at most).
 const FOUND_MAX: usize = 1024;
@@ -65,8 +65,50 @@ impl Row {
 #[derive(Debug)]
 struct Set {
     expressions: RegexSet,
-    // Index of the row of each.
+    // Index of the row of each, and the smallest.
     rows: Vec<usize>,
+    first: usize,
+}
+
+// An expression on its way into a set. What it matches begins with one of these; none: it may be anything.
+struct Expression {
+    row: usize,
+    text: String,
+    beginnings: Vec<Vec<u8>>,
+}
+
+/// Which sets may match, by how a path begins.
+#[derive(Debug, Default)]
+struct Beginnings {
+    sets: HashMap<Vec<u8>, Vec<usize>>,
+    // Sorted.
+    lengths: Vec<usize>,
+    // Sets that may match any path.
+    all: Vec<usize>,
+}
+
+impl Beginnings {
+    fn add(&mut self, set: usize, expressions: &[Expression]) {
+        if expressions.iter().any(|expression| expression.beginnings.is_empty()) {
+            self.all.push(set);
+            return;
+        }
+        for beginning in expressions.iter().flat_map(|expression| &expression.beginnings) {
+            let sets = self.sets.entry(beginning.clone()).or_default();
+            if sets.last() != Some(&set) {
+                sets.push(set);
+            }
+            if let Err(place) = self.lengths.binary_search(&beginning.len()) {
+                self.lengths.insert(place, beginning.len());
+            }
+        }
+    }
+
+    fn candidates(&self, path: &[u8]) -> BTreeSet<usize> {
+        let beginnings = self.lengths.iter().map_while(|length| path.get(..*length));
+        let found = beginnings.filter_map(|beginning| self.sets.get(beginning)).flatten();
+        found.chain(&self.all).copied().collect()
+    }
 }
 
 /// A compiled table.
@@ -77,6 +119,7 @@ pub struct ExecTable {
     exact: HashMap<String, Vec<usize>>,
     any: Vec<usize>,
     sets: Vec<Set>,
+    beginnings: Beginnings,
     // By subject, NUL and path. Also keeps two threads from matching at the same time, which would take more memory.
     found: Mutex<Cache<String, Option<usize>>>,
 }
@@ -92,6 +135,7 @@ impl ExecTable {
             exact: HashMap::new(),
             any: Vec::new(),
             sets: Vec::new(),
+            beginnings: Beginnings::default(),
             found: Mutex::new(Cache::new(FOUND_MAX)),
         };
         let mut expressions = Vec::new();
@@ -115,25 +159,34 @@ impl ExecTable {
                         compiled.exact.entry(path).or_default().push(index);
                     }
                 }
-                None => expressions.push((index, expression)),
+                None => {
+                    let beginnings = beginnings(&hir);
+                    expressions.push(Expression { row: index, text: expression, beginnings });
+                }
             }
         }
-        for chunk in expressions.chunks(SET_ROWS) {
+        // What begins alike comes together; what may begin in any way comes first, and apart.
+        expressions.sort_by(|one, other| (&one.beginnings, one.row).cmp(&(&other.beginnings, other.row)));
+        let apart = expressions.partition_point(|expression| expression.beginnings.is_empty());
+        let (any, others) = expressions.split_at(apart);
+        for chunk in any.chunks(SET_ROWS).chain(others.chunks(SET_ROWS)) {
             compiled.add_set(chunk)?;
         }
         Ok(compiled)
     }
 
     // One set, or more if it is too large.
-    fn add_set(&mut self, expressions: &[(usize, String)]) -> Result<(), TableError> {
-        let built = RegexSetBuilder::new(expressions.iter().map(|(_, expression)| expression))
+    fn add_set(&mut self, expressions: &[Expression]) -> Result<(), TableError> {
+        let built = RegexSetBuilder::new(expressions.iter().map(|expression| &expression.text))
             .size_limit(SET_BYTES)
             .dfa_size_limit(MATCHING_BYTES)
             .build();
         match built {
             Ok(set) if self.sets.len() < SETS_MAX => {
-                let rows = expressions.iter().map(|(index, _)| *index).collect();
-                self.sets.push(Set { expressions: set, rows });
+                let rows: Vec<usize> = expressions.iter().map(|expression| expression.row).collect();
+                let first = rows.iter().copied().min().unwrap_or_default();
+                self.beginnings.add(self.sets.len(), expressions);
+                self.sets.push(Set { expressions: set, rows, first });
                 Ok(())
             }
             Ok(_) => Err(TableError::TooLarge),
@@ -143,7 +196,7 @@ impl ExecTable {
                 self.add_set(second)
             }
             Err(error) => {
-                let rule = expressions.first().map(|(index, _)| self.rows[*index].rule.clone());
+                let rule = expressions.first().map(|expression| self.rows[expression.row].rule.clone());
                 let why = match error {
                     regex::Error::CompiledTooBig(_) => {
                         format!("its expression needs more than {SET_BYTES} bytes of memory")
@@ -174,16 +227,17 @@ impl ExecTable {
         let holds = |index: &usize| self.rows[*index].holds_for(subject);
         let exact = self.exact.get(path).and_then(|rows| rows.iter().copied().find(holds));
         let any = self.any.iter().copied().find(holds);
-        let known = [exact, any].into_iter().flatten().min();
-        let searched = self.sets.iter().try_for_each(|set| {
-            if known.is_some_and(|known| set.rows.first().is_none_or(|first| *first > known)) {
-                return ControlFlow::Break(None);
+        let mut best = [exact, any].into_iter().flatten().min();
+        for set in self.beginnings.candidates(path.as_bytes()) {
+            let set = &self.sets[set];
+            if best.is_some_and(|best| best < set.first) {
+                continue;
             }
-            let matched = set.expressions.matches(path).into_iter().map(|at| set.rows[at]).find(holds);
-            if matched.is_some() { ControlFlow::Break(matched) } else { ControlFlow::Continue(()) }
-        });
-        let matched = searched.break_value().flatten();
-        [known, matched].into_iter().flatten().min()
+            let matched =
+                set.expressions.matches(path).into_iter().map(|at| set.rows[at]).filter(holds).min();
+            best = [best, matched].into_iter().flatten().min();
+        }
+        best
     }
 }
 
@@ -228,6 +282,18 @@ fn paths(hir: &Hir) -> Option<Vec<String>> {
     paths.sort_unstable();
     paths.dedup();
     Some(paths)
+}
+
+// With which of these a path must begin; none: nothing is known.
+fn beginnings(hir: &Hir) -> Vec<Vec<u8>> {
+    let mut extractor = Extractor::new();
+    extractor.limit_total(PATHS_MAX);
+    let found = extractor.extract(hir);
+    let literals = found.literals().unwrap_or_default();
+    if literals.iter().any(|literal| literal.is_empty()) {
+        return Vec::new();
+    }
+    literals.iter().map(|literal| literal.as_bytes().to_vec()).collect()
 }
 
 #[cfg(test)]

@@ -100,6 +100,32 @@ fn a_condition_in_the_midst_is_not_lost_when_the_paths_are_known() {
 }
 
 #[test]
+fn the_order_of_the_rows_holds_whatever_their_paths_begin_with() {
+    let table = compile([
+        allow("z", "^(?:/z/.*/x)$"),
+        allow("any", "^(?:.*/x)$"),
+        allow("a", "^(?:/a/.*/x)$"),
+        allow("case", "^(?i:/CASE/.*)$"),
+        allow("é", "^(?:/[éè]/.*)$"),
+        allow("optional", "^(?:(?:/opt)?/run/.*)$"),
+    ])
+    .unwrap();
+    assert_eq!(table.sets.len(), 2);
+    for (path, expected) in [
+        ("/z/1/x", "z"),
+        ("/a/1/x", "any"),
+        ("/Case/y", "case"),
+        ("/è/y", "é"),
+        ("/run/y", "optional"),
+        ("/opt/run/y", "optional"),
+        ("/opt/y", ""),
+        ("/", ""),
+    ] {
+        assert_eq!(rule(&table, "main", path), expected, "{path}");
+    }
+}
+
+#[test]
 fn rows_that_cannot_be_meant_are_refused_by_name_and_good_ones_beside_them_are_not() {
     assert!(compile([allow("good", "^(?:/bin/a.*)$")]).is_ok());
     for (executable, verdict, why) in [
