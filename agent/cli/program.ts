@@ -6,7 +6,7 @@ import { addAuditCommands } from "./commands/audit.js";
 import { addDoctorCommand } from "./commands/doctor.js";
 import { addHoldCommands } from "./commands/holds.js";
 import { addKillCommand } from "./commands/kill.js";
-import { addPolicyCommands } from "./commands/policy.js";
+import { addPolicyCommands } from "./commands/policy/index.js";
 import { addRunCommand } from "./commands/run.js";
 import { addStatusCommands } from "./commands/status.js";
 import { addTuiCommand } from "./commands/tui.js";
