@@ -146,7 +146,7 @@ describe("the exec gate's table", () => {
     executable,
     argv: fc.array(fc.constantFrom("push", "x", "-f", ""), { maxLength: 3 }).map((rest) => ["p", ...rest]),
     cwd: fc.constantFrom("/srv", "/home/agent"),
-    environmentNames: fc.constantFrom([], ["LD_PRELOAD"]),
+    environmentNames: fc.constantFrom<string[]>([], ["LD_PRELOAD"]),
     executableSha256: fc.constantFrom("", "a".repeat(64), "b".repeat(64)),
   });
   const caller = fc.constantFrom(undefined, "/usr/bin/dash", "/usr/bin/git");
