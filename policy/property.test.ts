@@ -3,19 +3,20 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
-  CacheScope,
   type ExecAction,
   type FileAction,
   type NetworkAction,
   type NetworkRow,
   type NetworkTable,
+  type Process,
   Verdict,
 } from "../proto/gen/clawsec/v1/loader.js";
 import { compile } from "./compile.js";
-import { type Action, evaluate } from "./evaluate.js";
+import { type Action, evaluate, type Moment } from "./evaluate.js";
 import type { Policy, RuleAction } from "./model.js";
 import { capabilities, SYSTEM, tableHost } from "./testing/host.js";
 import { connect, exec, policy } from "./testing/policy.js";
+import { why } from "./why.js";
 
 const host = tableHost([...SYSTEM, "/srv/home/", "/srv/data/"]);
 const actions = fc.constantFrom<RuleAction>("allow", "deny", "hold", "log");
@@ -204,41 +205,20 @@ describe("a denial put first", () => {
   });
 });
 
-describe("an answer that is used again", () => {
-  test("is the answer that the evaluator would give", () => {
-    fc.assert(
-      fc.property(fc.array(execRule, { maxLength: 5 }), execActions, execActions, (rules, one, other) => {
-        const p = policy(`${SUBJECTS}exec:\n${execText(rules) || "  []"}`);
-        if (one.action?.$case !== "exec" || other.action?.$case !== "exec") return;
-        const first = evaluate(p, one);
-        const a = one.action.value;
-        const b = other.action.value;
-        const sameFile = one.subject === other.subject && a.executable === b.executable;
-        const sameAll = sameFile && a.script === b.script && a.argv.join("\0") === b.argv.join("\0");
-        const serves =
-          (first.cacheScope === CacheScope.FILE && sameFile) ||
-          (first.cacheScope === CacheScope.FILE_ARGV && sameAll);
-        if (!serves) return;
-        const { verdict, rule, enterSubject } = evaluate(p, other);
-        expect({ verdict, rule, enterSubject }).toEqual({
-          verdict: first.verdict,
-          rule: first.rule,
-          enterSubject: first.enterSubject,
-        });
-      }),
-      { numRuns: 600 },
-    );
-  });
-});
-
 describe("the evaluator", () => {
   const p = policy(`${SUBJECTS}exec:
   - { id: a, executable: /usr/**, script: "/**", cwd: "/**", argv: ["*", "{a,b}*", "**"], action: hold }
+  - { id: b, executable: /usr/**, environment: "*x*", parent: "/**", action: deny, locked: true }
+  - { id: c, ancestor: /usr/**, inWorkspace: false, argv: { regex: "(a|b)+$", flags: "-a|--all", valued: -b }, action: hold }
+  - { id: d, sha256: ${"a".repeat(64)}, argv: { exact: [], without: -c }, action: deny, mode: observe }
+  - { id: e, executable: "/**", when: { to: "12:00", timeZone: Europe/Berlin }, rate: { max: 1, per: 1s }, action: log }
 file:
-  - { id: a, path: "/home/agent/**/x?", operations: [open, rename], action: log }
+  - { id: a, path: "/home/agent/**/x?", operations: [open, rename, create, chmod], action: log }
+  - { id: b, path: "/", operations: [delete, link], owner: [root, user], action: hold, locked: true }
 network:
   - { id: a, host: "*.com", action: allow }
-  - { id: b, cidr: 0.0.0.0/0, action: allow }
+  - { id: b, cidr: 0.0.0.0/0, method: GET, path: "/{a,b}/**", action: allow }
+  - { id: c, host: "*", protocol: [tls, other], action: hold, rate: { max: 1, per: 1s } }
 `);
   const text = fc.oneof(
     fc.string({ unit: "binary" }),
@@ -280,9 +260,27 @@ network:
     httpMethod: text,
     httpPath: text,
   });
+  const anyProcess: fc.Arbitrary<Process> = fc.record({
+    pid: number,
+    sandboxPid: number,
+    uid: number,
+    gid: number,
+    execId: text,
+    ancestors: fc.array(text),
+    executable: text,
+    comm: text,
+    ancestorExecutables: fc.array(text),
+    ancestorsTruncated: fc.boolean(),
+  });
+  const anyMoment: fc.Arbitrary<Moment | undefined> = fc.option(
+    fc
+      .record({ timeMs: fc.double(), used: fc.double() })
+      .map(({ timeMs, used }) => ({ timeMs, used: () => used })),
+    { nil: undefined },
+  );
   const any: fc.Arbitrary<Action> = fc.record({
-    subject: fc.oneof(fc.constant("main"), text),
-    process: fc.constant(undefined),
+    subject: fc.oneof({ weight: 3, arbitrary: fc.constant("main") }, { weight: 1, arbitrary: text }),
+    process: fc.option(anyProcess, { nil: undefined }),
     action: fc.oneof(
       anyExec.map((value) => ({ $case: "exec" as const, value })),
       anyFile.map((value) => ({ $case: "file" as const, value })),
@@ -293,13 +291,14 @@ network:
 
   test("has a verdict, a rule and a bounded sentence for everything", () => {
     fc.assert(
-      fc.property(any, (action) => {
-        const e = evaluate(p, action);
+      fc.property(any, anyMoment, fc.constantFrom("enforce", "observe"), (action, moment, mode) => {
+        const { evaluation: e } = why({ ...p, mode }, action, moment);
         expect([Verdict.ALLOW, Verdict.DENY, Verdict.HOLD, Verdict.LOG]).toContain(e.verdict);
         expect(e.rule).not.toBe("");
         expect(e.message.length).toBeLessThan(1000);
         expect(e.hold !== undefined).toBe(e.verdict === Verdict.HOLD);
         if (e.verdict === Verdict.DENY) expect(e.message).not.toBe("");
+        if (e.observed !== undefined) expect([Verdict.DENY, Verdict.HOLD]).toContain(e.observed.verdict);
       }),
       { numRuns: 1000 },
     );

@@ -114,6 +114,7 @@ describe("a policy that observes", () => {
   - { id: opt, executable: "/opt/**", action: hold, severity: critical, tags: [y] }
 file:
   - { id: notes, path: /home/agent/notes, operations: [delete], action: deny }
+  - { id: data, path: /data/kept, operations: [delete], action: deny }
 `),
   );
   test.each([
@@ -125,6 +126,7 @@ file:
       "ALLOW exec/default, would DENY exec/default",
       exec({ executable: "/m", kind: ExecutableKind.ANONYMOUS }),
     ],
+    ["DENY file/default, would DENY file/data", file(FileOperation.DELETE, "/data/kept")],
     ["ALLOW file/notes, would DENY file/notes", file(FileOperation.DELETE, "/home/agent/notes/a")],
     // What is not understood, and what no mount grants, is refused as ever.
     ["DENY exec/unknown-file", exec({ executable: "x" })],

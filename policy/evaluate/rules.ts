@@ -121,13 +121,17 @@ export function walk(policy: Policy, inquiry: Inquiry, moment: Moment | undefine
     timed,
     trace,
   });
-  const fallback = decided === undefined ? inquiry.fallback() : undefined;
-  const would: Decider = decided ?? byDefault(fallback as Fallback, rules.length);
-  const enforced = policy.mode !== "observe" || would.rule?.locked === true || fallback?.fixed === true;
+  const fallback = inquiry.fallback();
+  const last = byDefault(fallback, rules.length);
+  const would = decided ?? last;
+  const enforced =
+    policy.mode !== "observe" || would.rule?.locked === true || (would === last && fallback.fixed);
   if (enforced || !restricts(would)) {
     const decider = floor !== undefined && would.action !== "deny" ? floor : would;
     return outcome(decider, decider.action);
   }
+  // Without the rules it would be denied all the same.
+  if (fallback.fixed && fallback.action === "deny") return outcome(last, "deny", would);
   if (floor === undefined) return outcome(would, "allow", would);
   return outcome(floor, floor.action, would.action === "deny" ? would : observed);
 }
