@@ -17,7 +17,6 @@ import type {
   SubjectTree,
   TimeWindow,
 } from "./model.js";
-import { DAYS } from "./read/time.js";
 
 /** Renders a policy. Deterministic; ends with a line break. */
 export function renderPolicy(policy: Policy): string {
@@ -195,6 +194,9 @@ function argv(pattern: ArgvPattern | undefined): unknown {
   if (glob !== undefined && Object.keys(more).length === 0) return glob;
   return present({ glob, ...more });
 }
+
+/** In the order of `TimeWindow.days`. */
+const DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 function window({ days, fromMinute, toMinute, timeZone }: TimeWindow): Members {
   const clock = (minute: number) =>

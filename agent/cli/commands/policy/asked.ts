@@ -72,7 +72,6 @@ function askedExec(
   const { executable, script, note } = program;
   const value = {
     executable,
-    argv,
     ...(script === "" ? {} : { script }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.env.length === 0 ? {} : { environment: options.env }),
@@ -80,7 +79,10 @@ function askedExec(
     ...(options.ancestor.length === 0 ? {} : { ancestors: options.ancestor }),
     subject,
   };
-  return { action: read(policy, "exec", value), note };
+  const { action, ...asked } = read(policy, "exec", value);
+  if (action?.$case !== "exec") throw new CliError(Exit.usage, USAGE);
+  // Arguments can be anything, also what no policy would write.
+  return { action: { ...asked, action: { ...action, value: { ...action.value, argv: [...argv] } } }, note };
 }
 
 /** With --script the first word is the interpreter itself, whatever its own first line is. */
@@ -114,7 +116,8 @@ function read(policy: Policy, section: "exec" | "file" | "network", value: unkno
   const context = new Context(new Variables());
   const { workspace, user } = policy.sandbox;
   const defaults = { subject: policy.subjects[0]?.name ?? "", workspace, uid: user.uid };
-  const action = root && readAction(context, root, section, defaults);
+  const whole = diagnostics.length === 0 ? root : undefined;
+  const action = whole && readAction(context, whole, section, defaults);
   if (action === undefined)
     throw new CliError(Exit.usage, sentences([...diagnostics, ...context.diagnostics]));
   return action;

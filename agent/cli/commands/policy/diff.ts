@@ -196,9 +196,10 @@ async function staticParts(
   capabilities: readonly Capability[],
 ): Promise<string[]> {
   const { needsRestart, renderDiagnostics } = await import("../../../../policy/index.js");
+  // A sandbox keeps its name, whatever the policies are called.
   const [a, b] = [
-    await compileLocally(io, before, capabilities),
-    await compileLocally(io, after, capabilities),
+    await compileLocally(io, before, capabilities, before.name),
+    await compileLocally(io, after, capabilities, before.name),
   ];
   for (const { artefacts, diagnostics } of [a, b])
     if (artefacts === undefined) return [`This host cannot enforce it:\n${renderDiagnostics(diagnostics)}`];
