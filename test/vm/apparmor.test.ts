@@ -43,25 +43,25 @@ const runs = each("/x/f", "exec", "map-exec");
 const never = each("/x/f", "stat", "access", "readlink", "utimes", "connect", "path-descriptor", "chdir");
 const elsewhere = each("/o/f", "read", "write", "create", "unlink", "exec", "map-exec");
 
-const letters = (through: Through): Case[] => [
+const letters: Case[] = [
   {
     title: "w denies every change but a new hard link and the times",
     denials: ['audit deny "/x/**" w,'],
-    through,
+    through: "runc",
     denied: [...changes, ...moves],
     allowed: [linkIn, ...reads, ...runs, ...never, ...elsewhere],
   },
   {
     title: "wl denies every change but the times",
     denials: ['audit deny "/x/**" wl,'],
-    through,
+    through: "runc",
     denied: [...changes, ...moves, linkIn],
     allowed: [...reads, ...runs, ...never, ...elsewhere],
   },
   {
     title: "r denies reading, listing, and moving or linking it to where it could be read",
     denials: ['audit deny "/x/**" r,'],
-    through,
+    through: "runc",
     denied: [...reads, moves[0], moves[4], ...each("/x/f", "map-exec", "fchmod")].filter(
       (one) => one !== undefined,
     ),
@@ -75,14 +75,14 @@ const letters = (through: Through): Case[] => [
   {
     title: "x denies the exec and not the mapping, so that a loader could still run it",
     denials: ['audit deny "/x/**" x,'],
-    through,
+    through: "runc",
     denied: each("/x/f", "exec"),
     allowed: [...each("/x/f", "map-exec"), ...reads, ...changes, ...elsewhere],
   },
   {
     title: "xm denies the exec and the mapping",
     denials: ['audit deny "/x/**" xm,'],
-    through,
+    through: "runc",
     denied: runs,
     allowed: [...reads, ...changes, ...elsewhere],
   },
@@ -227,9 +227,35 @@ const mounts = (through: Through): Case => ({
   ],
 });
 
+const withoutFlags = allowAllBut("clawsec-test", []).replace(/ flags=\S+/, "");
+const rulesForAllPaths = allowAllBut("clawsec-test", []).replace("file,", "/** rwlkm, /** ix,");
+const bases: Case[] = [
+  {
+    title: "without attach_disconnected, what lies outside the view is denied",
+    denials: [],
+    profile: withoutFlags,
+    through: "runc",
+    denied: each("file", "outside-read", "outside-write"),
+    allowed: each("/x/f", "read", "write", "exec"),
+  },
+  {
+    title: "/** is every path but the root folder itself",
+    denials: [],
+    profile: rulesForAllPaths,
+    denied: each("/", "list"),
+    allowed: [...each("/x/f", "read", "write", "exec", "unlink", "map-exec", "lock"), ...each("/x", "list")],
+  },
+  {
+    title: "file, network and unix together deny nothing that the program does",
+    denials: [],
+    through: "runc",
+    allowed: [...changes, ...moves, linkIn, ...reads, ...runs, ...never, ...each("/", "list")],
+  },
+];
+
 const cases: Case[] = [
-  ...letters("pivot_root"),
-  ...letters("runc"),
+  ...bases,
+  ...letters,
   names,
   { ...names, through: "runc" },
   ...folders,
@@ -311,6 +337,7 @@ describe.skipIf(reason !== undefined)("AppArmor in a real kernel", () => {
     const profile = allowAllBut("clawsec-one", ['audit deny "/x/**" w,']);
     const found = await apparmorVerdicts(profile, "clawsec-one", each("/x/f", "write", "read"), {
       through: "runc",
+      timeoutMs: 50_000,
     });
     expect(found.map(({ verdict }) => verdict)).toEqual(["denied", "allowed"]);
   });

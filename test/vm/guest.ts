@@ -15,11 +15,13 @@ writeFileSync("/proc/sys/kernel/printk_ratelimit", "0");
 const kernelLog = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
 
 const view = new View("/run/view", probe);
+const free = await ConfinedProbe.start("pivot_root", "", view, "/run");
 /** What operations do without a profile: the same under each. */
 const controls = new Map<string, Verdict>();
 const reports: Report[] = [];
 for (const [index, job] of (JSON.parse(readFileSync(jobsFile, "utf8")) as Job[]).entries())
   reports.push(await report(job, `/run/job-${index}`));
+await free.stop();
 closeSync(kernelLog);
 process.stdout.write(JSON.stringify(reports));
 
@@ -40,7 +42,6 @@ async function report(job: Job, folder: string): Promise<Report> {
     const lines = auditLines().join("\n");
     return { outcome: "program not started", message: `${(error as Error).message}\n${lines}` };
   }
-  const free = await ConfinedProbe.start("pivot_root", "", view, folder);
   const findings: Finding[] = [];
   for (const operation of job.operations) {
     const key = JSON.stringify(operation);
@@ -50,7 +51,7 @@ async function report(job: Job, folder: string): Promise<Report> {
     const verdict = await attempt(confined, operation);
     findings.push({ verdict, unconfined, audit: auditLines() });
   }
-  await Promise.all([confined.stop(), free.stop()]);
+  await confined.stop();
   view.reset();
   return { outcome: "done", warnings: loaded.stderr, findings };
 }

@@ -15,6 +15,8 @@ export function allowAllBut(name: string, denials: readonly string[]): string {
 export interface Case {
   readonly title: string;
   readonly denials: readonly string[];
+  /** Whole text instead of "all but the denials". */
+  readonly profile?: string;
   readonly through?: Through;
   readonly denied?: readonly Operation[];
   readonly allowed?: readonly Operation[];
@@ -28,7 +30,7 @@ export function operations(one: Case): Operation[] {
 /** The job that finds out. */
 export function jobOf(one: Case): Job {
   return {
-    profile: allowAllBut("clawsec-test", one.denials),
+    profile: one.profile ?? allowAllBut("clawsec-test", one.denials),
     profileName: "clawsec-test",
     through: one.through ?? "pivot_root",
     operations: operations(one),
