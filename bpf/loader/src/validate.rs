@@ -337,6 +337,25 @@ mod tests {
     }
 
     #[test]
+    fn an_exec_row_has_a_verdict_that_can_stand_in_a_table_and_names_subjects() {
+        let check = |row: pb::ExecRow| {
+            let mut tables = good().tables.unwrap();
+            tables.exec = Some(pb::ExecTable { rows: vec![row] });
+            policy_tables(&tables, &["main".into()])
+        };
+        let row = |verdict: i32| pb::ExecRow { rule: "exec/row".into(), verdict, ..Default::default() };
+        for verdict in [pb::Verdict::Allow, pb::Verdict::Deny, pb::Verdict::Log, pb::Verdict::Ask] {
+            assert_eq!(check(pb::ExecRow { subjects: vec!["main".into()], ..row(verdict.into()) }), Ok(()));
+        }
+        for verdict in [pb::Verdict::Unspecified.into(), pb::Verdict::Hold.into(), 77] {
+            let refused = check(row(verdict)).unwrap_err();
+            assert!(refused.0.contains("\"exec/row\""), "{refused}");
+        }
+        let stranger = pb::ExecRow { subjects: vec!["other".into()], ..row(pb::Verdict::Allow.into()) };
+        assert!(check(stranger).unwrap_err().0.contains("\"other\""));
+    }
+
+    #[test]
     fn a_network_row_is_about_names_or_addresses_and_its_verdict_can_stand_in_a_table() {
         let check = |row: pb::NetworkRow| {
             let mut tables = good().tables.unwrap();
