@@ -3,8 +3,9 @@
 import { type Diagnostic, sortDiagnostics } from "./diagnostics.js";
 import { checkExamples } from "./examples.js";
 import { policyHash } from "./hash.js";
+import { MODES } from "./language/names.js";
 import type { HoldTerms, Policy, RuleBase, SubjectModel } from "./model.js";
-import { MODES, type RuleSetting, type Section } from "./read/base.js";
+import type { RuleSetting, Section } from "./read/base.js";
 import { Context, type Node } from "./read/context.js";
 import { readExecRules } from "./read/exec.js";
 import { readFileRules } from "./read/file.js";

@@ -1,12 +1,14 @@
 // *.test.yaml: cases of a policy, each an action and what the policy says to it.
 
 import { type Diagnostic, type Origin, sortDiagnostics } from "./diagnostics.js";
+import { CASE, EXPECT, POLICY_TEST } from "./language/actions.js";
+import { ACTIONS, TIME } from "./language/names.js";
+import { keysOf } from "./language/shape.js";
 import type { Action, Policy, RuleAction } from "./model.js";
 import { parseYaml } from "./parse.js";
 import { readWrittenAction, type WrittenAction } from "./read/action.js";
-import { ACTIONS, type Section } from "./read/base.js";
+import type { Section } from "./read/base.js";
 import { Context, describe, didYouMean, Fields, type Node } from "./read/context.js";
-import { TEST_KEYS } from "./read/keys.js";
 import * as v from "./read/values.js";
 import { VARIABLE_NAME, Variables } from "./variables.js";
 
@@ -71,7 +73,7 @@ export function actionOf(
 }
 
 function readTest(context: Context, root: Node, file: string): PolicyTest | undefined {
-  const fields = Fields.of(context, root, "a policy test", TEST_KEYS.test);
+  const fields = Fields.of(context, root, "a policy test", keysOf(POLICY_TEST));
   if (fields === undefined) return undefined;
   const version = fields.require("apiVersion", 'A policy test begins with "apiVersion: clawsec/v1".');
   const kind = fields.require("kind", 'Write "kind: PolicyTest".');
@@ -118,7 +120,7 @@ function readVariables(context: Context, node: Node): Record<string, string> {
 const SECTIONS: readonly Section[] = ["exec", "file", "network"];
 
 function readCase(context: Context, node: Node): PolicyCase | undefined {
-  const fields = Fields.of(context, node, "a case", TEST_KEYS.case);
+  const fields = Fields.of(context, node, "a case", keysOf(CASE));
   if (fields === undefined) return undefined;
   const nameNode = fields.require("name");
   const name = nameNode && v.nonEmpty(context, nameNode, "the name of a case");
@@ -154,9 +156,7 @@ function withSubject(action: WrittenAction, subject: string): WrittenAction {
 function readTime(context: Context, node: Node): number | undefined {
   const value = v.text(context, node, "the time");
   if (value === undefined) return undefined;
-  const whole =
-    /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,3})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})$/;
-  const ms = whole.test(value) ? Date.parse(value) : Number.NaN;
+  const ms = TIME.test(value) ? Date.parse(value) : Number.NaN;
   if (Number.isFinite(ms)) return ms;
   return context.error(
     node.origin,
@@ -172,7 +172,7 @@ function readExpected(context: Context, node: Node): Expected | undefined {
     const only = verdict(node);
     return only === undefined ? undefined : { verdict: only };
   }
-  const fields = Fields.of(context, node, "expect", TEST_KEYS.expect);
+  const fields = Fields.of(context, node, "expect", keysOf(EXPECT));
   if (fields === undefined) return undefined;
   if (node.entries.length === 0) {
     return context.error(

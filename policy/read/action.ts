@@ -6,13 +6,13 @@ import {
   FileOperation,
   type Process,
 } from "../../proto/gen/clawsec/v1/loader.js";
+import { EXEC_ACTION, FILE_ACTION, NETWORK_ACTION } from "../language/actions.js";
+import { ASKED_OPERATIONS, KINDS, LARGEST_ID } from "../language/names.js";
+import { keysOf } from "../language/shape.js";
 import type { Action, ExecKind } from "../model.js";
 import type { Section } from "./base.js";
 import { readConnection } from "./connection.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
-import { KINDS } from "./exec.js";
-import { LARGEST_ID } from "./file.js";
-import { ACTION_KEYS } from "./keys.js";
 import * as v from "./values.js";
 import { shellWords } from "./words.js";
 
@@ -36,13 +36,15 @@ export interface WrittenAction {
   with(defaults: ActionDefaults): Action;
 }
 
-export type Facts = (defaults: ActionDefaults) => Action["action"];
+const MAPPINGS = { exec: EXEC_ACTION, file: FILE_ACTION, network: NETWORK_ACTION };
+
+type Facts = (defaults: ActionDefaults) => Action["action"];
 
 /** Reads an action; undefined when it is wrong, which is reported. */
 export function readWrittenAction(context: Context, node: Node, section: Section): WrittenAction | undefined {
   const fields =
     node.kind === "map"
-      ? Fields.of(context, node, `an action of ${section}`, ACTION_KEYS[section])
+      ? Fields.of(context, node, `an action of ${section}`, keysOf(MAPPINGS[section]))
       : undefined;
   if (node.kind === "list") {
     return context.error(node.origin, "type", `an action must be text or a mapping, not ${describe(node)}`);
@@ -149,8 +151,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
   });
 }
 
-/** What the loader can ask about; `read`, `write` and `exec` of files are decided by what is mounted. */
-export const ASKED_OPERATIONS = {
+const FILE_OPERATIONS: Readonly<Record<(typeof ASKED_OPERATIONS)[number], FileOperation>> = {
   open: FileOperation.OPEN,
   create: FileOperation.CREATE,
   delete: FileOperation.DELETE,
@@ -158,8 +159,7 @@ export const ASKED_OPERATIONS = {
   link: FileOperation.LINK,
   truncate: FileOperation.TRUNCATE,
   chmod: FileOperation.CHMOD,
-} as const;
-const ASKED_NAMES = Object.keys(ASKED_OPERATIONS) as (keyof typeof ASKED_OPERATIONS)[];
+};
 
 function readFile(context: Context, node: Node, fields: Fields | undefined): Facts | undefined {
   const errors = context.diagnostics.length;
@@ -176,7 +176,7 @@ function readFile(context: Context, node: Node, fields: Fields | undefined): Fac
   const operationNode = fields === undefined ? part(0) : fields.require("operation");
   const pathNode = fields === undefined ? part(1) : fields.require("path");
   const targetNode = fields === undefined ? part(2) : fields.get("target");
-  const operation = operationNode && v.oneOf(context, operationNode, "the operation", ASKED_NAMES);
+  const operation = operationNode && v.oneOf(context, operationNode, "the operation", ASKED_OPERATIONS);
   const path = pathNode && v.path(context, pathNode, "the path");
   const target = targetNode && v.path(context, targetNode, "the other path");
   const owner = fields?.read("owner", (n) => readOwner(context, n));
@@ -193,7 +193,7 @@ function readFile(context: Context, node: Node, fields: Fields | undefined): Fac
   if (context.diagnostics.length > errors || operation === undefined || path === undefined) return undefined;
   return (defaults) => {
     const value: FileAction = {
-      operation: ASKED_OPERATIONS[operation],
+      operation: FILE_OPERATIONS[operation],
       path,
       targetPath: target ?? "",
       fileId: "",

@@ -1,16 +1,15 @@
 // `argv`: a list of argument patterns, or a mapping that says more.
 
 import { RE2JS } from "re2js";
+import { FLAG, MAX_REGEX } from "../language/names.js";
+import { ARGV } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
 import type { ArgvPattern, FlagNames } from "../model.js";
 import { type Context, Fields, type Node } from "./context.js";
 import * as v from "./values.js";
 
-/** Longest regular expression, in UTF-16 units. */
-export const MAX_REGEX = 1000;
 /** Largest compiled program, in instructions: time to match is program x text. */
 export const MAX_PROGRAM = 2000;
-/** "-r" or "--recursive"; what is neither is no flag that can be told from a cluster of them. */
-export const FLAG = /^(?:-[!-,.-<>-{}~]|--[A-Za-z0-9][A-Za-z0-9._-]*)$/;
 
 const NOTHING: ArgvPattern = {
   glob: undefined,
@@ -27,15 +26,7 @@ export function readArgv(context: Context, rule: Fields): ArgvPattern | undefine
   const node = rule.get("argv");
   if (node === undefined) return undefined;
   if (node.kind !== "map") return { ...NOTHING, glob: readGlob(context, node, '"argv"') };
-  const fields = Fields.of(context, node, "argv", [
-    "glob",
-    "exact",
-    "prefix",
-    "regex",
-    "flags",
-    "without",
-    "valued",
-  ]);
+  const fields = Fields.of(context, node, "argv", keysOf(ARGV));
   if (fields === undefined) return undefined;
   if (node.entries.length === 0) return empty(context, node, '"argv"', "mapping");
   if (node.entries.length === 1 && fields.has("valued")) {

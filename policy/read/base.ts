@@ -1,26 +1,15 @@
 // What every rule has, whatever its section.
 
-import type {
-  Example,
-  HoldTerms,
-  RateLimit,
-  RuleAction,
-  RuleBase,
-  RuleMode,
-  RuleSeverity,
-} from "../model.js";
+import { ACTIONS, MAX_RATE, MODES, RULE_ID, SEVERITIES } from "../language/names.js";
+import { RATE } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
+import type { Example, HoldTerms, RateLimit, RuleAction, RuleBase, RuleMode } from "../model.js";
 import { readWrittenAction } from "./action.js";
 import { type Context, didYouMean, Fields, type Node } from "./context.js";
 import { readWindows } from "./time.js";
 import * as v from "./values.js";
 
-export const ACTIONS: readonly RuleAction[] = ["allow", "deny", "hold", "log"];
-export const MODES: readonly RuleMode[] = ["enforce", "observe"];
-export const SEVERITIES: readonly RuleSeverity[] = ["info", "low", "medium", "high", "critical"];
-export const RULE_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
 export const SLUG_REMEDY = 'Use lower-case letters, digits and "-".';
-/** Most matches that a rate can allow. */
-export const MAX_RATE = 1_000_000;
 
 export type Section = "exec" | "file" | "network";
 
@@ -158,7 +147,7 @@ function readRate(
       "Give the rate to the rule that permits, and deny after it.",
     );
   }
-  const fields = Fields.of(context, node, "rate", ["max", "per"]);
+  const fields = Fields.of(context, node, "rate", keysOf(RATE));
   const maxNode = fields?.require("max", "Say how many, e.g. { max: 30, per: 1m }.");
   const perNode = fields?.require("per", "Say in what time, e.g. { max: 30, per: 1m }.");
   const max = maxNode && v.integer(context, maxNode, "the max of a rate", 1, MAX_RATE);

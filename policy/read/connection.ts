@@ -1,11 +1,11 @@
 // Connections as they are written in examples and tests.
 
 import { type NetworkAction, NetworkProtocol, ObservedProtocol } from "../../proto/gen/clawsec/v1/loader.js";
+import { METHOD, PROTOCOLS } from "../language/names.js";
 import { parseAddress } from "../match/cidr.js";
 import { hostPatternError, normalizeHost } from "../match/host.js";
 import type { Action, ProtocolName } from "../model.js";
 import type { Context, Fields, Node } from "./context.js";
-import { METHOD, PROTOCOLS } from "./network.js";
 import * as v from "./values.js";
 
 const OBSERVED: Readonly<Record<ProtocolName, ObservedProtocol>> = {

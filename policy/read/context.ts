@@ -1,6 +1,7 @@
 // What every reader of a part of the policy shares: where findings go, and the variables.
 
 import type { Diagnostic, Origin } from "../diagnostics.js";
+import { MAX_ITEMS } from "../language/names.js";
 import type { Entry, ListNode, MapNode, Node, ScalarNode } from "../parse.js";
 import type { Variables } from "../variables.js";
 
@@ -79,9 +80,6 @@ export function didYouMean(name: string, known: readonly string[]): string {
   const near = nearest(name, known);
   return near === undefined ? `Known here: ${known.join(", ")}.` : `Did you mean "${near}"?`;
 }
-
-/** How many items a list in a policy may have. */
-export const MAX_ITEMS = 20_000;
 
 /** A list; each item is read, and those that are wrong are left out (and reported). */
 export function list<T>(

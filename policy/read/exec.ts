@@ -1,17 +1,15 @@
 // The rules of "exec".
 
 import { CATEGORIES } from "../categories.js";
+import { KINDS, SELECTORS } from "../language/names.js";
+import { EXEC_RULE } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
 import type { ArgvPattern, ExecKind, ExecRule, RuleBase } from "../model.js";
 import { readArgv } from "./argv.js";
 import { type RuleSetting, readBase, restricts } from "./base.js";
 import { type Context, didYouMean, Fields, type Node } from "./context.js";
-import { RULE_KEYS } from "./keys.js";
 import { readRuleList } from "./rules.js";
 import * as v from "./values.js";
-
-export const KINDS: readonly ExecKind[] = ["file", "anonymous", "deleted"];
-/** Of these a rule has at least one, so that nobody rules every program by leaving a key out. */
-const SELECTORS = ["executable", "sha256", "script", "kind", "inWorkspace", "category"] as const;
 
 /** Reads the list; what is wrong is reported and left out. */
 export function readExecRules(context: Context, node: Node, setting: RuleSetting): ExecRule[] {
@@ -19,7 +17,7 @@ export function readExecRules(context: Context, node: Node, setting: RuleSetting
 }
 
 function readExecRule(context: Context, node: Node, setting: RuleSetting): ExecRule | undefined {
-  const fields = Fields.of(context, node, "a rule of exec", RULE_KEYS.exec);
+  const fields = Fields.of(context, node, "a rule of exec", keysOf(EXEC_RULE));
   if (fields === undefined) return undefined;
   const base = readBase(context, fields, "exec", setting);
   const given = fields.each("kind", "the kind", (n) => v.oneOf(context, n, "the kind", KINDS));

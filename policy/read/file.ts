@@ -1,25 +1,13 @@
 // The rules of "file".
 
-import type { FileOperationName, FileRule } from "../model.js";
+import { LARGEST_ID, OPERATIONS } from "../language/names.js";
+import { FILE_RULE } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
+import type { FileRule } from "../model.js";
 import { type RuleSetting, readBase } from "./base.js";
 import { type Context, Fields, type Node } from "./context.js";
-import { RULE_KEYS } from "./keys.js";
 import { readRuleList } from "./rules.js";
 import * as v from "./values.js";
-
-export const OPERATIONS: readonly FileOperationName[] = [
-  "read",
-  "write",
-  "open",
-  "create",
-  "delete",
-  "rename",
-  "link",
-  "truncate",
-  "chmod",
-  "exec",
-];
-export const LARGEST_ID = 2 ** 31 - 1;
 
 /** Reads the list; what is wrong is reported and left out. */
 export function readFileRules(context: Context, node: Node, setting: RuleSetting): FileRule[] {
@@ -27,7 +15,7 @@ export function readFileRules(context: Context, node: Node, setting: RuleSetting
 }
 
 function readFileRule(context: Context, node: Node, setting: RuleSetting): FileRule | undefined {
-  const fields = Fields.of(context, node, "a rule of file", RULE_KEYS.file);
+  const fields = Fields.of(context, node, "a rule of file", keysOf(FILE_RULE));
   if (fields === undefined) return undefined;
   const base = readBase(context, fields, "file", setting);
   fields.require("path");

@@ -1,8 +1,9 @@
 // `extends`: the files that make up a policy, read depth first.
 
+import { POLICY } from "../language/policy.js";
+import { keysOf } from "../language/shape.js";
 import { parseYaml } from "../parse.js";
 import { Context, Fields, type Node } from "./context.js";
-import { POLICY_KEYS } from "./keys.js";
 import * as v from "./values.js";
 
 /** One file of a policy as it was read: enough to read the policy again without the file. */
@@ -160,7 +161,7 @@ function readHead(context: Context, text: string, file: string): Fields | undefi
     context.add(other.diagnostics);
     return undefined;
   }
-  const fields = Fields.of(context, parsed.root, "a policy", POLICY_KEYS);
+  const fields = Fields.of(context, parsed.root, "a policy", keysOf(POLICY));
   fields?.require("apiVersion", 'A policy begins with "apiVersion: clawsec/v1".');
   fields?.require("kind", 'Write "kind: Policy".');
   if (kind !== undefined) v.oneOf(context, kind, "kind", ["Policy"] as const);

@@ -1,14 +1,14 @@
 // The rules of "network".
 
+import { METHOD, PROTOCOLS } from "../language/names.js";
+import { NETWORK_RULE } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
 import type { NetworkRule, ProtocolName } from "../model.js";
 import { type RuleSetting, readBase } from "./base.js";
 import { type Context, Fields, type Node } from "./context.js";
-import { RULE_KEYS } from "./keys.js";
 import { readRuleList } from "./rules.js";
 import * as v from "./values.js";
 
-export const PROTOCOLS: readonly ProtocolName[] = ["tls", "http", "other"];
-export const METHOD = /^[A-Za-z][A-Za-z-]{0,31}$/;
 const HTTP: readonly ProtocolName[] = ["http"];
 
 /** Reads the list; what is wrong is reported and left out. */
@@ -17,7 +17,7 @@ export function readNetworkRules(context: Context, node: Node, setting: RuleSett
 }
 
 function readNetworkRule(context: Context, node: Node, setting: RuleSetting): NetworkRule | undefined {
-  const fields = Fields.of(context, node, "a rule of network", RULE_KEYS.network);
+  const fields = Fields.of(context, node, "a rule of network", keysOf(NETWORK_RULE));
   if (fields === undefined) return undefined;
   const base = readBase(context, fields, "network", setting);
   const host = fields.each("host", '"host"', (n) => v.hostPattern(context, n, "the host"));

@@ -1,5 +1,8 @@
 // The "sandbox" section: what exists in the sandbox, and as whom and with how much its command runs.
 
+import { HOSTNAME, LARGEST_ID, USER_NAME } from "../language/names.js";
+import { LIMITS, MOUNT, PUBLISH, SANDBOX, USER } from "../language/sandbox.js";
+import { keysOf } from "../language/shape.js";
 import { parseAddress } from "../match/cidr.js";
 import type { Limits, Mount, Publish, SandboxModel } from "../model.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
@@ -17,21 +20,6 @@ const DEFAULT_LIMITS: Limits = {
 const DEFAULT_USER = { uid: 1000, gid: 1000, name: "agent" };
 const DEFAULT_GRACE_MS = 10_000;
 const SMALLEST_MEMORY = 16 * 2 ** 20;
-const LARGEST_ID = 2 ** 31 - 1;
-
-const KEYS = [
-  "backend",
-  "command",
-  "user",
-  "home",
-  "workspace",
-  "hostname",
-  "environment",
-  "mounts",
-  "limits",
-  "publish",
-  "supervisorGrace",
-] as const;
 
 /** Reads the sections of all files, furthest first; undefined when that is no mapping, which is reported. */
 export function readSandbox(context: Context, nodes: readonly Node[]): SandboxModel | undefined {
@@ -40,9 +28,9 @@ export function readSandbox(context: Context, nodes: readonly Node[]): SandboxMo
     joined: ["mounts", "publish"],
   });
   if (node === undefined) return undefined;
-  const fields = Fields.of(context, node, "sandbox", KEYS);
+  const fields = Fields.of(context, node, "sandbox", keysOf(SANDBOX));
   if (fields === undefined) return undefined;
-  const get = <T>(key: (typeof KEYS)[number], read: (node: Node) => T | undefined): T | undefined => {
+  const get = <T>(key: string, read: (node: Node) => T | undefined): T | undefined => {
     const value = fields.get(key);
     return value === undefined ? undefined : read(value);
   };
@@ -63,13 +51,7 @@ export function readSandbox(context: Context, nodes: readonly Node[]): SandboxMo
     workspace: get("workspace", (n) => v.path(context, n, "the workspace")) ?? home,
     hostname:
       get("hostname", (n) =>
-        v.matching(
-          context,
-          n,
-          "the host name",
-          /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
-          'Use lower-case letters, digits and "-".',
-        ),
+        v.matching(context, n, "the host name", HOSTNAME, 'Use lower-case letters, digits and "-".'),
       ) ?? "",
     environment: get("environment", (n) => readEnvironment(context, n)) ?? {},
     mounts: nearest(
@@ -88,7 +70,7 @@ export function readSandbox(context: Context, nodes: readonly Node[]): SandboxMo
 }
 
 function readUser(context: Context, node: Node): SandboxModel["user"] | undefined {
-  const fields = Fields.of(context, node, "user", ["uid", "gid", "name"]);
+  const fields = Fields.of(context, node, "user", keysOf(USER));
   if (fields === undefined) return undefined;
   const id = (key: "uid" | "gid"): number => {
     const value = fields.get(key);
@@ -108,14 +90,7 @@ function readUser(context: Context, node: Node): SandboxModel["user"] | undefine
     uid: id("uid"),
     gid: id("gid"),
     name:
-      (name &&
-        v.matching(
-          context,
-          name,
-          "the user's name",
-          /^[a-z_][a-z0-9_-]{0,31}$/,
-          'Use a user name such as "agent".',
-        )) ??
+      (name && v.matching(context, name, "the user's name", USER_NAME, 'Use a user name such as "agent".')) ??
       DEFAULT_USER.name,
   };
 }
@@ -147,15 +122,7 @@ function readEnvironment(context: Context, node: Node): Record<string, string> {
 }
 
 function readMount(context: Context, node: Node): Mount | undefined {
-  const fields = Fields.of(context, node, "a mount", [
-    "type",
-    "source",
-    "target",
-    "mode",
-    "exec",
-    "optional",
-    "size",
-  ]);
+  const fields = Fields.of(context, node, "a mount", keysOf(MOUNT));
   if (fields === undefined) return undefined;
   const typeNode = fields.get("type");
   const kind =
@@ -194,7 +161,7 @@ function readMount(context: Context, node: Node): Mount | undefined {
 }
 
 function readLimits(context: Context, node: Node): Limits | undefined {
-  const fields = Fields.of(context, node, "limits", ["memory", "pids", "cpus", "openFiles", "tmpfs"]);
+  const fields = Fields.of(context, node, "limits", keysOf(LIMITS));
   if (fields === undefined) return undefined;
   const memory = fields.get("memory");
   const pids = fields.get("pids");
@@ -214,7 +181,7 @@ function readLimits(context: Context, node: Node): Limits | undefined {
 }
 
 function readPublish(context: Context, node: Node): Publish | undefined {
-  const fields = Fields.of(context, node, "a published port", ["host", "sandbox"]);
+  const fields = Fields.of(context, node, "a published port", keysOf(PUBLISH));
   if (fields === undefined) return undefined;
   const hostNode = fields.require("host");
   const sandboxNode = fields.require("sandbox");

@@ -1,9 +1,11 @@
 // The small sections: metadata, waive, defaults, secrets, resolver.
 
+import { ACTIONS, POLICY_NAME, SECRET_NAME, WAIVER_NAME } from "../language/names.js";
+import { DEFAULTS, METADATA, RESOLVER, SECRET, SECRETS, WAIVER } from "../language/policy.js";
+import { keysOf } from "../language/shape.js";
 import { parseAddress } from "../match/cidr.js";
 import { hostPatternError, normalizeHost } from "../match/host.js";
 import type { Defaults, SecretItem, SecretsModel, Waiver } from "../model.js";
-import { ACTIONS } from "./base.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
 import { mergeMaps, nearest } from "./merge.js";
 import * as v from "./values.js";
@@ -11,10 +13,9 @@ import * as v from "./values.js";
 /** Reads the name and the description of one file. */
 export function readMetadata(context: Context, policy: Fields): { name: string; description: string } {
   const node = policy.require("metadata", 'Write "metadata: { name: NAME }".');
-  const fields = node && Fields.of(context, node, "metadata", ["name", "description"]);
+  const fields = node && Fields.of(context, node, "metadata", keysOf(METADATA));
   const nameNode = fields?.require("name");
   const descriptionNode = fields?.get("description");
-  const grammar = /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/;
   return {
     name:
       (nameNode &&
@@ -22,7 +23,7 @@ export function readMetadata(context: Context, policy: Fields): { name: string; 
           context,
           nameNode,
           "the name",
-          grammar,
+          POLICY_NAME,
           'Use at most 40 lower-case letters, digits and "-".',
         )) ??
       "",
@@ -50,7 +51,7 @@ function readWaiverList(context: Context, node: Node): Waiver[] {
 }
 
 function readWaiver(context: Context, node: Node): Waiver | undefined {
-  const fields = Fields.of(context, node, "a waiver", ["name", "reason"]);
+  const fields = Fields.of(context, node, "a waiver", keysOf(WAIVER));
   const nameNode = fields?.require(
     "name",
     'Name a rule, e.g. "file/dotenv", or a mechanism, e.g. "nftables".',
@@ -62,7 +63,7 @@ function readWaiver(context: Context, node: Node): Waiver | undefined {
       context,
       nameNode,
       "the name of a waiver",
-      /^(?:(?:exec|file|network)\/)?[a-z0-9][a-z0-9.-]{0,63}$/,
+      WAIVER_NAME,
       'Name a rule, e.g. "file/dotenv", or a mechanism, e.g. "nftables".',
     );
   const reason = reasonNode && v.nonEmpty(context, reasonNode, "the reason");
@@ -74,7 +75,7 @@ function readWaiver(context: Context, node: Node): Waiver | undefined {
 /** Reads the sections of all files, furthest first. */
 export function readDefaults(context: Context, nodes: readonly Node[]): Defaults {
   const node = mergeMaps(context, nodes, "defaults");
-  const fields = node && Fields.of(context, node, "defaults", ["exec", "file", "network"]);
+  const fields = node && Fields.of(context, node, "defaults", keysOf(DEFAULTS));
   const action = (key: "exec" | "network") => {
     const value = fields?.get(key);
     return (value && v.oneOf(context, value, `the default of ${key}`, ACTIONS)) ?? "deny";
@@ -88,7 +89,7 @@ export function readDefaults(context: Context, nodes: readonly Node[]): Defaults
 export function readSecrets(context: Context, nodes: readonly Node[]): SecretsModel | undefined {
   const node = mergeMaps(context, nodes, "secrets", { joined: ["items"] });
   if (node === undefined) return undefined;
-  const fields = Fields.of(context, node, "secrets", ["mount", "items"]);
+  const fields = Fields.of(context, node, "secrets", keysOf(SECRETS));
   if (fields === undefined) return undefined;
   const mountNode = fields.get("mount");
   const itemsNode = fields.get("items");
@@ -116,17 +117,16 @@ export function readSecrets(context: Context, nodes: readonly Node[]): SecretsMo
 }
 
 function readSecret(context: Context, node: Node): SecretItem | undefined {
-  const fields = Fields.of(context, node, "a secret", ["name", "file"]);
+  const fields = Fields.of(context, node, "a secret", keysOf(SECRET));
   const nameNode = fields?.require("name");
   const fileNode = fields?.require("file");
-  const grammar = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
   const name =
     nameNode &&
     v.matching(
       context,
       nameNode,
       "the name of a secret",
-      grammar,
+      SECRET_NAME,
       'It becomes a file name: use letters, digits, ".", "_" and "-".',
     );
   const file = fileNode && v.path(context, fileNode, "the file of a secret");
@@ -138,7 +138,7 @@ function readSecret(context: Context, node: Node): SecretItem | undefined {
 /** Reads the sections of all files, furthest first: addresses by name. */
 export function readResolver(context: Context, nodes: readonly Node[]): Record<string, string> {
   const node = mergeMaps(context, nodes, "resolver", { deep: ["hosts"] });
-  const fields = node && Fields.of(context, node, "resolver", ["hosts"]);
+  const fields = node && Fields.of(context, node, "resolver", keysOf(RESOLVER));
   const hosts = fields?.get("hosts");
   const result = new Map<string, string>();
   if (hosts === undefined) return {};

@@ -1,5 +1,8 @@
 // The "subjects" section: which sets of processes rules can name, and how a process comes into one.
 
+import { SUBJECT_NAME } from "../language/names.js";
+import { ENTRY, FILES, LOOPBACK, SUBJECT, TRANSITION, TREE } from "../language/policy.js";
+import { keysOf } from "../language/shape.js";
 import { isWithin, parent } from "../match/path.js";
 import type { SubjectFiles, SubjectModel, SubjectTree, Transition } from "../model.js";
 import { readArgv } from "./argv.js";
@@ -56,7 +59,7 @@ function subjectName(item: Node): string[] {
 }
 
 function readSubject(context: Context, node: Node, names: readonly string[]): SubjectModel | undefined {
-  const fields = Fields.of(context, node, "a subject", ["name", "enters", "entry", "files", "loopback"]);
+  const fields = Fields.of(context, node, "a subject", keysOf(SUBJECT));
   if (fields === undefined) return undefined;
   const nameNode = fields.require("name");
   const name =
@@ -65,7 +68,7 @@ function readSubject(context: Context, node: Node, names: readonly string[]): Su
       context,
       nameNode,
       "the name of a subject",
-      /^[a-z][a-z0-9-]{0,31}$/,
+      SUBJECT_NAME,
       'Use lower-case letters, digits and "-".',
     );
   const entersNode = fields.get("enters");
@@ -92,7 +95,7 @@ function readSubject(context: Context, node: Node, names: readonly string[]): Su
 }
 
 function readTransition(context: Context, node: Node, names: readonly string[]): Transition | undefined {
-  const fields = Fields.of(context, node, "an item of enters", ["from", "executable", "script", "argv"]);
+  const fields = Fields.of(context, node, "an item of enters", keysOf(TRANSITION));
   if (fields === undefined) return undefined;
   fields.require("from", "Say whose exec it is.");
   const from = readSubjects(context, fields, "from", names);
@@ -103,7 +106,7 @@ function readTransition(context: Context, node: Node, names: readonly string[]):
 }
 
 function readEntry(context: Context, node: Node): SubjectModel["entry"] {
-  const fields = Fields.of(context, node, "entry", ["path", "exec"]);
+  const fields = Fields.of(context, node, "entry", keysOf(ENTRY));
   const pathNode = fields?.require("path");
   const execNode = fields?.require("exec");
   const path = pathNode && v.path(context, pathNode, "the path of an entry");
@@ -133,7 +136,7 @@ function readEntry(context: Context, node: Node): SubjectModel["entry"] {
 }
 
 function readFiles(context: Context, node: Node): SubjectFiles | undefined {
-  const fields = Fields.of(context, node, "files", ["read", "write", "exec"]);
+  const fields = Fields.of(context, node, "files", keysOf(FILES));
   if (fields === undefined) return undefined;
   const trees = (key: string): SubjectTree[] => {
     const value = fields.get(key);
@@ -148,7 +151,7 @@ function readTree(context: Context, node: Node): SubjectTree | undefined {
     const path = v.path(context, node, "a tree");
     return path === undefined ? undefined : { path, optional: false, origin: node.origin };
   }
-  const fields = Fields.of(context, node, "a tree", ["path", "optional"]);
+  const fields = Fields.of(context, node, "a tree", keysOf(TREE));
   const pathNode = fields?.require("path");
   const path = pathNode && v.path(context, pathNode, "a tree");
   const optionalNode = fields?.get("optional");
@@ -158,7 +161,7 @@ function readTree(context: Context, node: Node): SubjectTree | undefined {
 
 function readLoopback(context: Context, node: Node): SubjectModel["loopback"] {
   if (node.kind === "scalar") return v.oneOf(context, node, "loopback", ["any"] as const) ?? [];
-  const fields = Fields.of(context, node, "loopback", ["ports"]);
+  const fields = Fields.of(context, node, "loopback", keysOf(LOOPBACK));
   const ports = fields?.require("ports");
   return ports === undefined
     ? []

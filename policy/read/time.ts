@@ -1,11 +1,12 @@
 // `when`: times of the week in which a rule holds.
 
+import { CLOCK, DAYS } from "../language/names.js";
+import { WINDOW } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
 import type { TimeWindow } from "../model.js";
 import { type Context, didYouMean, Fields, type Node } from "./context.js";
 import * as v from "./values.js";
 
-/** In the order of `TimeWindow.days`: 0 is Sunday. */
-export const DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"] as const;
 export const ALL_DAYS: readonly number[] = [0, 1, 2, 3, 4, 5, 6];
 const MINUTES_OF_DAY = 24 * 60;
 
@@ -15,7 +16,7 @@ export function readWindows(context: Context, node: Node): TimeWindow[] {
 }
 
 function readWindow(context: Context, node: Node): TimeWindow | undefined {
-  const fields = Fields.of(context, node, '"when"', ["days", "from", "to", "timeZone"]);
+  const fields = Fields.of(context, node, '"when"', keysOf(WINDOW));
   if (fields === undefined) return undefined;
   const before = context.diagnostics.length;
   const days = fields.has("days")
@@ -57,7 +58,7 @@ function readDays(context: Context, node: Node): number[] | undefined {
 function clock(context: Context, node: Node, latest: number): number | undefined {
   const value = v.text(context, node, "a time of day");
   if (value === undefined) return undefined;
-  const parts = /^([0-9]{2}):([0-5][0-9])$/.exec(value);
+  const parts = CLOCK.exec(value);
   const minutes = Number(parts?.[1]) * 60 + Number(parts?.[2]);
   if (parts === null || minutes > latest) {
     return context.error(

@@ -1,5 +1,8 @@
 // Readers of single values. Each reports what is wrong and returns undefined then; none throws.
 
+import { DURATION, SHA256, SIZE } from "../language/names.js";
+import { HOLD } from "../language/rules.js";
+import { keysOf } from "../language/shape.js";
 import { argumentPatternError } from "../match/argv.js";
 import { formatCidr, parseCidr } from "../match/cidr.js";
 import { escapeGlob } from "../match/glob.js";
@@ -140,7 +143,7 @@ const UNITS: Readonly<Record<string, number>> = { "": 1, Ki: 2 ** 10, Mi: 2 ** 2
 export function bytes(context: Context, node: Node, what: string, min: number): number | undefined {
   const value = text(context, node, what, { plain: true });
   if (value === undefined) return undefined;
-  const parts = /^([0-9]{1,15})(Ki|Mi|Gi|Ti)?$/.exec(value);
+  const parts = SIZE.exec(value);
   const size = parts === null ? Number.NaN : Number(parts[1]) * (UNITS[parts[2] ?? ""] ?? Number.NaN);
   if (!Number.isSafeInteger(size) || size < min) {
     return context.error(
@@ -161,7 +164,7 @@ const MAX_DURATION_MS = 49 * 24 * 3_600_000;
 export function duration(context: Context, node: Node, what: string): number | undefined {
   const value = text(context, node, what, { plain: true });
   if (value === undefined) return undefined;
-  const parts = /^([0-9]{1,10})(ms|s|m|h)$/.exec(value);
+  const parts = DURATION.exec(value);
   const ms = parts === null ? Number.NaN : Number(parts[1]) * (DURATIONS[parts[2] ?? ""] ?? Number.NaN);
   if (!(ms > 0 && ms <= MAX_DURATION_MS)) {
     return context.error(
@@ -178,7 +181,7 @@ export function duration(context: Context, node: Node, what: string): number | u
 export function sha256(context: Context, node: Node, what: string): string | undefined {
   const value = text(context, node, what, { plain: true });
   if (value === undefined) return undefined;
-  if (!/^[0-9a-fA-F]{64}$/.test(value))
+  if (!SHA256.test(value))
     return context.error(
       node.origin,
       "value",
@@ -294,12 +297,10 @@ export function holdTerms(context: Context, node: Node, what: string, base: Hold
 
 /** What of `{ timeout, default }` is said. */
 export function partialHoldTerms(context: Context, node: Node, what: string): Partial<HoldTerms> {
-  const fields = Fields.of(context, node, what, HOLD_KEYS);
+  const fields = Fields.of(context, node, what, keysOf(HOLD));
   const timeoutMs = fields?.read("timeout", (n) => duration(context, n, `the timeout of ${what}`));
   const onTimeout = fields?.read("default", (n) =>
     oneOf(context, n, `the default of ${what}`, ["deny", "allow"] as const),
   );
   return { ...(timeoutMs !== undefined && { timeoutMs }), ...(onTimeout !== undefined && { onTimeout }) };
 }
-
-const HOLD_KEYS = ["timeout", "default"];

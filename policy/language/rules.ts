@@ -1,0 +1,306 @@
+// The rules of "exec", "file" and "network".
+
+import { CATEGORIES } from "../categories.js";
+import { EXEC_ACTION, FILE_ACTION, NETWORK_ACTION } from "./actions.js";
+import * as n from "./names.js";
+import {
+  among,
+  anyKey,
+  bool,
+  duration,
+  either,
+  integer,
+  type Key,
+  list,
+  type Mapping,
+  mapping,
+  oneKey,
+  pathPattern,
+  plain,
+  port,
+  type Shape,
+  some,
+  subject,
+  text,
+  when,
+  word,
+} from "./shape.js";
+
+export const HOLD: Mapping = {
+  name: "hold",
+  doc: "What happens to an action that waits for a person.",
+  keys: {
+    timeout: { doc: "How long it waits.", type: duration, default: "5m", example: "10m" },
+    default: {
+      doc: "What happens when nobody answers in time.",
+      type: word(["deny", "allow"]),
+      default: "deny",
+    },
+  },
+};
+
+const DAY = text(new RegExp(`^(?:${n.DAYS.join("|")})(?:-(?:${n.DAYS.join("|")}))?$`));
+
+export const WINDOW: Mapping = {
+  name: "window",
+  doc: "A time of the week. A window that ends before it begins goes on past midnight and belongs to the day it begins on.",
+  keys: {
+    days: { doc: "Days, or ranges of them.", type: some(DAY), default: "sun-sat", example: "mon-fri" },
+    from: { doc: "When it begins.", type: text(n.CLOCK), default: "00:00", example: "09:00" },
+    to: {
+      doc: "When it ends; `24:00` is the end of the day.",
+      type: text(n.CLOCK),
+      default: "24:00",
+      example: "18:00",
+    },
+    timeZone: {
+      doc: "A name of the IANA time zone database.",
+      type: text(/^[A-Za-z]/),
+      default: "UTC",
+      example: "Europe/Berlin",
+    },
+  },
+};
+
+export const RATE: Mapping = {
+  name: "rate",
+  doc: "The rule matches at most `max` times within any `per`; what is beyond goes on to the next rule.",
+  keys: {
+    max: { doc: "How many times.", type: integer(1, n.MAX_RATE), required: true, example: 30 },
+    per: { doc: "Within what time.", type: duration, required: true, example: "1m" },
+  },
+};
+
+const FLAG_NAMES = text(
+  new RegExp(`^(?:${n.FLAG.source.slice(1, -1)})(?:\\|(?:${n.FLAG.source.slice(1, -1)}))*$`),
+);
+const ARGUMENTS = list(plain(), 1);
+
+export const ARGV: Mapping = {
+  name: "argv",
+  doc: "What the arguments must be. All that is said must hold. Arguments are those after the program's own name, which the caller chooses.",
+  keys: {
+    glob: {
+      doc: "Patterns matched against all arguments, the program's own name included. `*` is one, `**` any number.",
+      type: ARGUMENTS,
+      example: ["*", "push", "**"],
+    },
+    exact: {
+      doc: "All arguments, literally. An empty list means none.",
+      type: list(plain()),
+      example: ["status"],
+    },
+    prefix: { doc: "The first arguments, literally.", type: ARGUMENTS, example: ["push"] },
+    regex: {
+      doc: "RE2 expressions, each found somewhere in some argument.",
+      type: some(text(/^[\s\S]{1,1000}$/)),
+      example: "^--upload-pack=",
+    },
+    flags: {
+      doc: "Flags that must be there, each in any of its spellings: `-rf` is `-r` and `-f`.",
+      type: some(FLAG_NAMES),
+      example: "-r|-R|--recursive",
+    },
+    without: { doc: "Flags of which none may be there.", type: some(FLAG_NAMES), example: "--dry-run|-n" },
+    valued: {
+      doc: "Flags that take a value in the same or the next argument, so that the value is not taken for a flag.",
+      type: some(FLAG_NAMES),
+      example: ["-C", "--git-dir"],
+    },
+  },
+  constraints: [{ minProperties: 1 }, { not: { required: ["valued"], maxProperties: 1 } }],
+};
+
+/** A list of argument patterns, or the mapping. */
+export const ARGV_SHAPE: Shape = either(ARGUMENTS, mapping(ARGV));
+
+const STRICT = ["deny", "hold"];
+
+function rule(
+  section: string,
+  doc: string,
+  action: Mapping,
+  keys: Record<string, Key>,
+  constraints: Mapping["constraints"],
+): Mapping {
+  const examples = some(either(text(), mapping(action), mapping(wrapped(section, action))));
+  return {
+    name: `${section}Rule`,
+    doc,
+    keys: {
+      id: {
+        doc: `Its name, unique in its section; verdicts speak of \`${section}/ID\`.`,
+        type: text(n.RULE_ID),
+        required: true,
+      },
+      action: {
+        doc: "What it says: `allow`, `deny`, `hold` (a person is asked) or `log` (goes on, and is marked in the audit).",
+        type: word(n.ACTIONS),
+        required: true,
+      },
+      subject: { doc: "The subjects it holds for; without it, all.", type: subject },
+      message: { doc: "What the caller is told on a denial.", type: text(/^[\s\S]/) },
+      because: { doc: "Why the rule is there, for the person who is asked.", type: text(/^[\s\S]/) },
+      hold: { doc: "For `action: hold`; what is missing comes from `approvals`.", type: mapping(HOLD) },
+      mode: {
+        doc: "`observe`: what the rule would have done is recorded, and the rules after it decide.",
+        type: word(n.MODES),
+        default: "enforce",
+      },
+      locked: {
+        doc: "A floor, for `deny` and `hold`: whatever other rules say, what it matches is at least that strict, and no policy that extends this one can replace, observe or waive it.",
+        type: bool,
+        default: false,
+      },
+      severity: {
+        doc: "How much a match matters to whoever reads the audit. It decides nothing.",
+        type: word(n.SEVERITIES),
+        default: "info",
+      },
+      tags: { doc: "Labels for the audit.", type: some(text(n.RULE_ID)), example: ["credentials"] },
+      when: { doc: "Times of the week in which it holds; without it, always.", type: some(mapping(WINDOW)) },
+      rate: { doc: "How often it matches at most. Not for `deny`.", type: mapping(RATE) },
+      match: {
+        doc: "Examples of actions that the rule matches. A policy with a wrong one does not load.",
+        type: examples,
+      },
+      notMatch: { doc: "Examples of actions that the rule does not match.", type: examples },
+      ...keys,
+    },
+    constraints: [
+      when("hold", among("action", ["hold"])),
+      when("rate", among("action", ["allow", "hold", "log"])),
+      {
+        if: { required: ["locked"], properties: { locked: { const: true } } },
+        // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
+        then: { allOf: [among("action", STRICT), among("mode", ["enforce"])] },
+      },
+      ...(constraints ?? []),
+    ],
+  };
+}
+
+function wrapped(section: string, action: Mapping): Mapping {
+  return {
+    name: `${section}Example`,
+    doc: `An action, with its section's name.`,
+    keys: { [section]: { doc: "The action.", type: either(text(), mapping(action)), required: true } },
+  };
+}
+
+const CATEGORY = CATEGORIES.length > 0 ? word(CATEGORIES) : text(n.RULE_ID);
+
+export const EXEC_RULE = rule(
+  "exec",
+  "A rule about starting programs. The first rule that matches decides.",
+  EXEC_ACTION,
+  {
+    executable: {
+      doc: "Patterns for the file that the kernel loads. For a script, that is its interpreter.",
+      type: some(pathPattern),
+      example: "/usr/bin/git",
+    },
+    sha256: {
+      doc: "SHA-256 of the content, of the executable or of the script.",
+      type: some(plain(n.SHA256)),
+    },
+    script: { doc: "Patterns for the script, the file with the `#!` line.", type: some(pathPattern) },
+    inWorkspace: { doc: "Whether the executable or the script lies in `sandbox.workspace`.", type: bool },
+    argv: {
+      doc: "Arguments, as the caller wrote them: a list of patterns, or a mapping.",
+      type: ARGV_SHAPE,
+      example: ["*", "push", "**"],
+    },
+    cwd: { doc: "Patterns for the working directory.", type: some(pathPattern) },
+    environment: {
+      doc: "Patterns for names of environment variables, of which one must be set.",
+      type: some(plain(/^[^=]+$/)),
+      example: "LD_*",
+    },
+    parent: { doc: "Patterns for the program that calls.", type: some(pathPattern) },
+    ancestor: {
+      doc: "Patterns, of which one program that led to the caller, or the caller itself, must match.",
+      type: some(pathPattern),
+    },
+    category: {
+      doc: "Categories of the catalogue, of which the command must have one.",
+      type: some(CATEGORY),
+    },
+    kind: {
+      doc: "Kinds of file: `anonymous` is a memfd, `deleted` one that has lost its name. Default `file`, for `deny` all three.",
+      type: some(word(n.KINDS)),
+    },
+  },
+  [anyKey(n.SELECTORS)],
+);
+
+export const FILE_RULE = rule(
+  "file",
+  "A rule about files. Mounts say what exists; file rules take away from it, or ask.",
+  FILE_ACTION,
+  {
+    path: {
+      doc: "One or more; without a pattern, the path and everything below.",
+      type: some(pathPattern),
+      required: true,
+      example: "**/.env",
+    },
+    operations: {
+      doc: "What is done.",
+      type: some(word(n.OPERATIONS)),
+      required: true,
+      example: ["read", "write"],
+    },
+    owner: {
+      doc: "Owners of the file: `root`, `user` (the sandbox's) or uids.",
+      type: some(either(word(["root", "user"]), integer(0, n.LARGEST_ID))),
+    },
+    optional: {
+      doc: "A path that does not exist is no error. It is then not guarded.",
+      type: bool,
+      default: false,
+    },
+  },
+  [],
+);
+
+export const NETWORK_RULE = rule(
+  "network",
+  "A rule about connections. Only TCP leaves a sandbox, and only through the gate.",
+  NETWORK_ACTION,
+  {
+    host: {
+      doc: "Host patterns: `x.com`, `*.x.com` (every name below), `*` (any name, no literal address).",
+      type: some(text(/^[^\s/:]+$/)),
+      example: "*.example.com",
+    },
+    cidr: {
+      doc: "Ranges, for connections to literal addresses.",
+      type: some(text(/^[0-9A-Fa-f:.]+(?:\/[0-9]{1,3})?$/)),
+      example: "192.0.2.0/24",
+    },
+    port: { doc: "One or more ports or ranges; without it, all.", type: some(port), example: 443 },
+    ports: { doc: "The same as `port`.", type: some(port), example: [80, "8000-8080"] },
+    protocol: { doc: "What the first bytes are.", type: some(word(n.PROTOCOLS)) },
+    method: { doc: "HTTP methods, for plain HTTP.", type: some(text(n.METHOD)), example: "GET" },
+    path: {
+      doc: "Patterns for the path of an HTTP request, without its query, for plain HTTP.",
+      type: some(pathPattern),
+      example: "/v1/**",
+    },
+    resolvesTo: {
+      doc: "Ranges in which the name's address may lie although they are not public.",
+      type: some(text(/^[0-9A-Fa-f:.]+(?:\/[0-9]{1,3})?$/)),
+    },
+  },
+  [
+    oneKey(["host", "cidr"]),
+    { not: { required: ["port", "ports"] } },
+    { not: { required: ["cidr", "resolvesTo"] } },
+    {
+      if: anyKey(["method", "path"]),
+      // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
+      then: { properties: { protocol: { not: { enum: ["tls", "other"] } } } },
+    },
+  ],
+);
