@@ -22,8 +22,10 @@ export type FormatResult =
   | { readonly text: string; readonly diagnostics: readonly [] }
   | { readonly text: undefined; readonly diagnostics: readonly Diagnostic[] };
 
-/** Longest line of a mapping or list in braces. */
-const MAX_FLOW = 110;
+/** Longest mapping or list in braces or brackets that stays on one line. */
+const MAX_FLOW = 160;
+/** Width of folded blocks (">"). */
+const MAX_FOLDED = 110;
 
 /** Order of keys by place. A key that is not named keeps its place among its like, after those that are. */
 const TOP = [
@@ -158,7 +160,7 @@ const unbroken = (tags: Tags): Tags =>
           ...tag,
           stringify: (...[item, context, onComment, onChompKeep]: Stringify) => {
             const folded = isScalar(item) && item.type === "BLOCK_FOLDED";
-            const options = folded ? context.options : { ...context.options, lineWidth: 0 };
+            const options = { ...context.options, lineWidth: folded ? MAX_FOLDED : 0 };
             return tag.stringify?.(item, { ...context, options }, onComment, onChompKeep) ?? "";
           },
         }

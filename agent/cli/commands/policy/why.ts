@@ -25,6 +25,9 @@ interface WhyOptions extends PolicyOptions, AskedOptions {
   readonly capabilities?: string;
 }
 
+/** What a rule is about, rather than a condition of it. */
+const OWN_FACTS: ReadonlySet<string> = new Set(["executable", "script", "path", "host", "cidr"]);
+
 /** Near misses that are shown; all are in the JSON. */
 const SHOWN_MISSES = 8;
 
@@ -122,12 +125,15 @@ function changes({ evaluation, without, nearMisses }: Why): string[] {
     const same = without.verdict === evaluation.verdict ? "also " : "";
     lines.push(`without ${evaluation.rule}: ${same}${verdictWord(without.verdict)} by ${without.rule}`);
   }
-  for (const { rule, fact, is, wants } of nearMisses.slice(0, SHOWN_MISSES))
+  // A rule about another program or host is not near; one about this program with other arguments is.
+  const near = nearMisses.filter(({ fact }) => !OWN_FACTS.has(fact));
+  for (const { rule, fact, is, wants } of near.slice(0, SHOWN_MISSES))
     lines.push(
       `${rule} nearly matches: ${fact} is ${is === "" ? "not there" : cut(is)}, it wants ${cut(wants)}`,
     );
-  const more = nearMisses.length - SHOWN_MISSES;
-  if (more > 0) lines.push(`and ${more} more that nearly match; see --json`);
+  const more = nearMisses.length - Math.min(near.length, SHOWN_MISSES);
+  if (more > 0)
+    lines.push(`${more} more ${more === 1 ? "rule differs" : "rules differ"} in one fact; see --json`);
   return lines;
 }
 
