@@ -280,6 +280,8 @@ async fn a_profile_holds_where_the_kernel_has_apparmor_and_is_a_refusal_elsewher
         );
         let text = format!("profile clawsec-{name} flags=(attach_disconnected) {{ {text} }}");
         request.apparmor = Some(pb::AppArmorProfile { name: format!("clawsec-{name}"), text });
+        // The kernel of the machine has no Landlock.
+        request.landlock = None;
         let mut config = support::oci();
         config["process"]["apparmorProfile"] = format!("clawsec-{name}").into();
         request.oci_config = config.to_string().into_bytes();
@@ -290,6 +292,12 @@ async fn a_profile_holds_where_the_kernel_has_apparmor_and_is_a_refusal_elsewher
         assert_eq!(world.run(profile(rules)).await.1, "read\ndenied\n");
         let error = world.sandboxes.create(profile("bogus")).await.unwrap_err().to_string();
         assert!(error.contains("apparmor_parser"), "{error}");
+        // As a loader leaves it that dies between the two.
+        let left = format!("echo 'profile clawsec-{name} {{}}' | apparmor_parser --replace --skip-cache");
+        assert!(std::process::Command::new("sh").args(["-c", &left]).status().unwrap().success());
+        let removed = format!("the AppArmor profile of {name} was removed");
+        let next = World::new().await;
+        assert!(next.recovered.contains(&removed), "{:?}", next.recovered);
     } else {
         let error = world.sandboxes.create(profile(rules)).await.unwrap_err();
         assert!(matches!(error, clawsec_sandbox::Error::Precondition(_)), "{error}");
@@ -308,6 +316,7 @@ async fn a_profile_holds_where_the_kernel_has_apparmor_and_is_a_refusal_elsewher
     assert!(error.contains("names the AppArmor profile"), "{error}");
     let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
     assert!(!loaded.contains(&name), "{loaded}");
-    assert_eq!(world.run(request(&name, &["sh", "-c", "echo ran"])).await.1, "ran\n");
+    let waived = pb::CreateSandboxRequest { landlock: None, ..request(&name, &["sh", "-c", "echo ran"]) };
+    assert_eq!(world.run(waived).await.1, "ran\n");
     world.assert_nothing_left();
 }
