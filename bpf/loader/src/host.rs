@@ -266,7 +266,8 @@ impl Host {
         let gates = Arc::clone(&self.gates);
         let owner = name.to_owned();
         // Expressions are compiled.
-        let applied = tokio::task::spawn_blocking(move || gates.apply(&owner, &tables).map(|()| tables)).await;
+        let applied =
+            tokio::task::spawn_blocking(move || gates.apply(&owner, &tables).map(|()| tables)).await;
         let tables = applied
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|refusal| refusal.status())?;
