@@ -49,7 +49,7 @@ export class Draft {
   /** Makes mount points, which cannot be renamed, of the folders between a mount and a path in it. */
   pinAncestors(target: string, mount: Mount): void {
     if (mount.mode === "ro" || !isWithin(target, mount.target)) return;
-    const source = this.view.host.resolve(mount.source) ?? mount.source;
+    const source = this.view.source(mount);
     for (const folder of between(mount.target, target)) {
       const hostPath = join(source, below(folder, mount.target));
       this.binds.push({
@@ -75,6 +75,8 @@ export class Plan {
   take(draft: Draft): void {
     for (const bind of draft.binds) {
       const before = this.#binds.get(bind.target);
+      // The same pin for each of many paths in a folder.
+      if (before !== undefined && bind.mode === "rw" && bind.exec && !bind.takes.write) continue;
       // What takes away wins over a bind that is only there to be a mount point.
       const mode = before?.mode === "ro" ? "ro" : bind.mode;
       const takes = {
@@ -98,23 +100,31 @@ export class Plan {
   }
 
   result(): LoweredFiles {
-    const isMasked = (path: string) => above(path).some((folder) => this.#masked.has(folder));
+    const isMasked = (path: string) => isIn(path, this.#masked);
     // A mount of its own inside a read-only or non-executable one must not be the way round it.
-    const inherited = (bind: SelfBind): SelfBind => {
-      const around = above(bind.target).flatMap((folder) => this.#binds.get(folder) ?? []);
-      const ro = around.some((b) => b.takes.write);
-      const noexec = around.some((b) => b.takes.exec);
-      return { ...bind, mode: ro ? "ro" : bind.mode, exec: bind.exec && !noexec };
-    };
+    const taking = (what: "write" | "exec") =>
+      new Set([...this.#binds.values()].flatMap((b) => (b.takes[what] ? [b.target] : [])));
+    const [readOnly, noexec] = [taking("write"), taking("exec")];
+    const isIn = (path: string, trees: ReadonlySet<string>) =>
+      trees.size > 0 && above(path).some((folder) => trees.has(folder));
+    const inherited = (bind: SelfBind): SelfBind => ({
+      ...bind,
+      mode: isIn(bind.target, readOnly) ? "ro" : bind.mode,
+      exec: bind.exec && !isIn(bind.target, noexec),
+    });
     const binds = [...this.#binds.values()]
       // What would be bound beneath a mask is not there.
       .filter((bind) => !isMasked(bind.target))
       .map(inherited)
-      .sort((a, b) => a.target.split("/").length - b.target.split("/").length || byText(a.target, b.target));
+      .map((bind) => ({ bind, depth: bind.target.split("/").length }))
+      .sort((a, b) => a.depth - b.depth || byText(a.bind.target, b.bind.target))
+      .map(({ bind }) => bind);
 
     // A mark holds for one mount: each mount inside a guarded tree needs its own.
     const guards = new Map(this.#guards);
-    for (const target of new Set([...binds.map((b) => b.target), ...this.view.mounts.map((m) => m.target)])) {
+    const targets =
+      guards.size === 0 ? [] : [...binds.map((b) => b.target), ...this.view.mounts.map((m) => m.target)];
+    for (const target of targets) {
       for (const folder of above(target)) {
         const guard = this.#guards.get(folder);
         if (guard !== undefined) this.#guard(guards, { ...guard, path: target });

@@ -1,6 +1,6 @@
 // What the lowering asks about the host. The compiler stays pure: whoever calls it brings the answers.
 
-import { below, isWithin, join } from "../match/path.js";
+import { below, isWithin, join, parent } from "../match/path.js";
 import type { Mount } from "../model.js";
 
 export type PathKind = "file" | "directory" | "symlink" | "other" | "missing";
@@ -39,14 +39,27 @@ export class View {
     return this.mounts.findLast((mount) => isWithin(path, mount.target));
   }
 
+  /** Host path behind a mount's target, symlinks resolved; as written when it does not exist. */
+  source(mount: Mount): string {
+    return this.#resolve(mount.source) ?? mount.source;
+  }
+
   locate(path: string): Located | undefined {
     const mount = this.mountOf(path);
     if (mount === undefined) return undefined;
     if (mount.kind === "tmpfs") return { mount, hostPath: "", kind: "missing", throughLink: false };
-    const source = this.host.resolve(mount.source) ?? mount.source;
-    const hostPath = join(source, below(path, mount.target));
+    const hostPath = join(this.source(mount), below(path, mount.target));
     const kind = this.host.kind(hostPath);
-    const throughLink = kind !== "missing" && this.host.resolve(hostPath) !== hostPath;
+    // Many paths share a folder: only the folder is resolved, once.
+    const folder = parent(hostPath);
+    const throughLink = kind === "symlink" || (kind !== "missing" && this.#resolve(folder) !== folder);
     return { mount, hostPath, kind, throughLink };
+  }
+
+  readonly #resolved = new Map<string, string | undefined>();
+
+  #resolve(path: string): string | undefined {
+    if (!this.#resolved.has(path)) this.#resolved.set(path, this.host.resolve(path));
+    return this.#resolved.get(path);
   }
 }

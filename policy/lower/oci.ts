@@ -146,7 +146,7 @@ function mounts(policy: Policy, view: View, files: LoweredFiles): OciMount[] {
 
 function policyMount(mount: Mount, view: View, policy: Policy): OciMount {
   if (mount.kind === "bind") {
-    return bind(view.host.resolve(mount.source) ?? mount.source, mount.target, mount.mode, mount.exec);
+    return bind(view.source(mount), mount.target, mount.mode, mount.exec);
   }
   const isRun = mount.target === "/run";
   const { uid, gid } = policy.sandbox.user;

@@ -16,9 +16,11 @@ export function readOnly(pattern: string, view: View): boolean {
 }
 
 function isShownWritable(mount: Mount, view: View): boolean {
-  const real = (m: Mount) => view.host.resolve(m.source) ?? m.source;
-  const source = real(mount);
+  const source = view.source(mount);
   return view.mounts.some(
-    (m) => m.kind === "bind" && m.mode === "rw" && (isWithin(source, real(m)) || isWithin(real(m), source)),
+    (m) =>
+      m.kind === "bind" &&
+      m.mode === "rw" &&
+      (isWithin(source, view.source(m)) || isWithin(view.source(m), source)),
   );
 }
