@@ -5,6 +5,7 @@
 
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
   chownSync,
   lstatSync,
   mkdirSync,
@@ -67,13 +68,17 @@ describe.runIf(possible && process.arch === "x64")("on this kernel", () => {
   beforeAll(() => {
     place = mkdtempSync(join(tmpdir(), "clawsec-policy-"));
     const home = join(place, "home");
-    for (const folder of ["", "/.ssh", "/state", "/state/ws"]) {
+    for (const folder of ["", "/.ssh", "/state", "/state/ws", "/tools", "/tools/in"]) {
       mkdirSync(home + folder, { recursive: true });
       owned(home + folder);
     }
     for (const file of ["/.ssh/id", "/state/config", "/state/ws/keep", "/state/free"]) {
       writeFileSync(home + file, `content of ${file}\n`);
       owned(home + file);
+    }
+    for (const file of ["/tools/run", "/tools/in/run", "/run"]) {
+      writeFileSync(home + file, "#!/bin/sh\necho ran\n");
+      chmodSync(home + file, 0o755);
     }
     const text = `apiVersion: clawsec/v1
 kind: Policy
@@ -86,6 +91,8 @@ file:
   - { id: keys, path: /home/agent/.ssh, operations: read, action: deny }
   - { id: config, path: /home/agent/state/config, operations: write, action: deny }
   - { id: keep, path: /home/agent/state/ws/keep, operations: [delete, rename, link], action: deny }
+  - { id: tools, path: /home/agent/tools, operations: exec, action: deny }
+  - { id: inner, path: /home/agent/tools/in, operations: write, action: deny }
 secrets: { items: [] }
 `;
     const { policy, diagnostics } = parsePolicy(text, "kernel.yaml");
@@ -148,6 +155,12 @@ secrets: { items: [] }
     ["mv ~/state/ws/keep ~/state/ws/other", "Device or resource busy"],
     ["ln ~/state/ws/keep ~/state/ws/other", "Invalid cross-device link"],
     ["echo more >>~/state/ws/keep", "yes"],
+    ["~/tools/run", "Permission denied"],
+    ["~/tools/in/run", "Permission denied"],
+    ["cp ~/run ~/tools/made && ~/tools/made", "Permission denied"],
+    ["mv ~/tools ~/elsewhere", "Device or resource busy"],
+    ["~/run", "yes"],
+    ["sh ~/tools/run", "yes"],
     ["touch ~/new", "yes"],
     ["touch /usr/new", "Read-only file system"],
     ["touch /new", "Read-only file system"],
