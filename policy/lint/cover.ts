@@ -135,13 +135,14 @@ function coversArgv(a: ArgvPattern | undefined, b: ArgvPattern | undefined): boo
     const known = b.exact ?? b.prefix ?? [];
     if (!a.prefix.every((word, i) => known[i] === word)) return false;
   }
-  if (bySet(a.regex, b.regex) !== "yes") return false;
+  // All of these must hold, so `a` covers `b` where it asks for no more.
+  if (bySet(b.regex, a.regex) !== "yes") return false;
   if (a.flags.length + a.without.length === 0) return true;
   const names = (flags: readonly (readonly string[])[]) => flags.map((flag) => [...flag].sort().join("|"));
   return (
     JSON.stringify(a.valued) === JSON.stringify(b.valued) &&
-    bySet(names(a.flags), names(b.flags)) === "yes" &&
-    bySet(names(a.without), names(b.without)) === "yes"
+    bySet(names(b.flags), names(a.flags)) === "yes" &&
+    bySet(names(b.without), names(a.without)) === "yes"
   );
 }
 

@@ -273,9 +273,11 @@ describe("ten thousand rules", () => {
   const timed = (text: string) => {
     const { policy: parsed } = parsePolicy(text, "large.yaml");
     if (parsed === undefined) throw new Error("the policy does not parse");
-    const before = performance.now();
+    // Processor time: how busy the machine is with other things is not the question.
+    const before = process.cpuUsage();
     const found = lint(parsed);
-    return { ms: performance.now() - before, codes: new Set(found.map(({ code }) => code)), found };
+    const { user, system } = process.cpuUsage(before);
+    return { ms: (user + system) / 1000, codes: new Set(found.map(({ code }) => code)), found };
   };
 
   test("of plain paths are linted within 2 s, and the one that is shadowed is found", () => {
@@ -288,7 +290,7 @@ describe("ten thousand rules", () => {
     );
     expect(found.map(({ code, rule }) => `${code} ${rule}`)).toEqual(["shadowed exec/last"]);
     expect(ms).toBeLessThan(2000);
-  });
+  }, 60_000);
 
   test("of patterns with the same beginning are linted within 4 s, and it is said that not all were compared", () => {
     const { ms, codes } = timed(
@@ -296,5 +298,5 @@ describe("ten thousand rules", () => {
     );
     expect(codes).toContain("lint-bounded");
     expect(ms).toBeLessThan(4000);
-  });
+  }, 60_000);
 });

@@ -7,6 +7,12 @@ import { includesPaths } from "./inclusion.js";
 
 const EVERY_FILE = ["/**"];
 
+/** True when one pattern or several together match every path; only those that begin with a wildcard can. */
+function isEverything(patterns: readonly string[], options: { subtree: boolean }): boolean {
+  if (!patterns.some((pattern) => pattern === "/" || /^\/?[*?{]/.test(pattern))) return false;
+  return includesPaths(patterns, EVERY_FILE, options) === "yes";
+}
+
 export function lintWidth(policy: Policy): Diagnostic[] {
   return [
     ...policy.exec
@@ -72,9 +78,7 @@ function anyProgram(rule: ExecRule): boolean {
   if (rule.argv !== undefined || rule.inWorkspace === false || facts.some((list) => list.length > 0))
     return false;
   if (rule.inWorkspace === true) return false;
-  return (
-    rule.executable.length === 0 || includesPaths(rule.executable, EVERY_FILE, { subtree: false }) === "yes"
-  );
+  return rule.executable.length === 0 || isEverything(rule.executable, { subtree: false });
 }
 
 function anyPeer(rule: NetworkRule): boolean {
@@ -87,7 +91,7 @@ function anyPeer(rule: NetworkRule): boolean {
 function anyWrite(rule: FileRule): boolean {
   if (restricts(rule) || rule.owner.length > 0) return false;
   const writes = rule.operations.some((operation) => operation !== "read" && operation !== "open");
-  return writes && includesPaths(rule.path, EVERY_FILE, { subtree: true }) === "yes";
+  return writes && isEverything(rule.path, { subtree: true });
 }
 
 function wide(rule: string, origin: Origin, message: string, remedy: string): Diagnostic {
