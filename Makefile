@@ -61,8 +61,8 @@ bench: build ## Measure what clawsec costs on this host
 .PHONY: escape conformance chaos
 escape: ## Try to break out of a sandbox
 	@echo 'make escape: there is no suite of escape attempts yet; nothing was run.'
-conformance: ## Compare what layers allow with what the policy says
-	@echo 'make conformance: there is no conformance suite yet; nothing was run.'
+conformance: build ## Compare what layers allow with what the policy says
+	@node dist/test/conformance/main.js
 chaos: ## Kill each part at the worst moment
 	@echo 'make chaos: there is no chaos suite yet; nothing was run.'
 
