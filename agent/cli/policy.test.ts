@@ -14,8 +14,10 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { pathsOf } from "../common/paths.js";
+import { type Paths, pathsOf } from "../common/paths.js";
+import { denied } from "../testing/questions.js";
 import { capabilities } from "../testing/scripted-loader.js";
+import { World } from "../testing/world.js";
 import { capabilityJson } from "./format.js";
 import type { Io } from "./io.js";
 import { main } from "./program.js";
@@ -34,14 +36,18 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function cli(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+const nowhere = () =>
+  pathsOf({ CLAWSEC_RUNTIME_DIR: join(folder, "run"), CLAWSEC_STATE_DIR: join(folder, "state") });
+const cli = (...args: string[]) => run(nowhere(), ...args);
+
+async function run(paths: Paths, ...args: string[]): Promise<{ code: number; out: string; err: string }> {
   let out = "";
   let err = "";
   const io: Io = {
     stdout: { write: (text) => (out += text), isTTY: false },
     stderr: { write: (text) => (err += text), isTTY: false },
     environment: {},
-    paths: pathsOf({ CLAWSEC_RUNTIME_DIR: join(folder, "run"), CLAWSEC_STATE_DIR: join(folder, "state") }),
+    paths,
     exit: 0,
   };
   return { code: await main(["policy", ...args], io), out, err };
@@ -461,6 +467,29 @@ describe("diff", () => {
     expect((await cli("diff", older(), newer(), "--audit", file("bad.jsonl", "{"))).code).toBe(1);
     expect((await cli("diff", older(), newer(), "--audit", whole, "--recorded")).code).toBe(2);
     expect((await cli("diff", older(), newer(), "--recorded")).code).toBe(4);
+  });
+
+  test("recorded actions come from a running supervisor, too, and from one sandbox only when that is said", async () => {
+    const world = new World();
+    await world.start();
+    try {
+      await world.loader.emit(denied(701, { executable: "/tools/real", argv: ["real", "push"] }, "exec/x"));
+      await world.loader.until(() => world.loader.acks.includes(701));
+      const [first, second] = [older(), newer()];
+      const recorded = async (...args: string[]) =>
+        JSON.parse((await run(world.paths, "diff", first, second, "--json", ...args)).out).recorded;
+      expect(await recorded("--recorded")).toMatchObject({
+        actions: 1,
+        groups: [{ from: "deny", to: "allow" }],
+      });
+      expect(await recorded("--name", "box")).toMatchObject({ actions: 1 });
+      expect(await recorded("--name", "other")).toMatchObject({ actions: 0, groups: [] });
+      // The loader says what the host can enforce.
+      const { out } = await run(world.paths, "check", first);
+      expect(out).not.toContain("not compiled");
+    } finally {
+      await world.end();
+    }
   });
 
   test("where the host is known, it says what needs a new sandbox", async () => {
