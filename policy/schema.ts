@@ -9,6 +9,7 @@ import type { RuleSetting, Section } from "./read/base.js";
 import { Context, type Node } from "./read/context.js";
 import { readExecRules } from "./read/exec.js";
 import { readFileRules } from "./read/file.js";
+import { partialHoldTerms } from "./read/hold.js";
 import { type Layer, type PolicySource, type ReadBase, readLayers, sections } from "./read/layers.js";
 import { checkWaivers, mergeRules, place } from "./read/merge.js";
 import { readNetworkRules } from "./read/network.js";
@@ -68,7 +69,7 @@ function readPolicy(
     fields.read("mode", (n) => v.oneOf(context, n, "the mode", MODES)),
   );
   const terms = layers.map(({ fields }) =>
-    fields.read("approvals", (n) => v.partialHoldTerms(context, n, "approvals")),
+    fields.read("approvals", (n) => partialHoldTerms(context, n, "approvals")),
   );
   const approvals = overlay(terms);
   const subjects = readSubjects(context, layers);

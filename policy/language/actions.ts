@@ -17,7 +17,7 @@ import {
   word,
 } from "./shape.js";
 
-const WHOSE = { doc: "Whose action it is; without it, the first subject's.", type: text(/^[a-z$]/) };
+const WHOSE = { doc: "Whose action it is; without it, the first subject's.", type: text(/^[\s\S]/) };
 
 export const EXEC_ACTION: Mapping = {
   name: "execAction",
@@ -111,7 +111,7 @@ export const CASE: Mapping = {
       type: action(NETWORK_ACTION),
       example: "example.com:443",
     },
-    subject: { doc: "Whose action it is.", type: text(/^[a-z$]/) },
+    subject: { doc: "Whose action it is.", type: text(/^[\s\S]/) },
     at: { doc: "When it happens, with its zone.", type: text(n.TIME), example: "2026-11-22T10:00:00Z" },
     expect: {
       doc: "A verdict, or a mapping that says more.",

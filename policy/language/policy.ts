@@ -1,7 +1,8 @@
 // The policy file, and its sections but the rules.
 
 import * as n from "./names.js";
-import { ARGV_SHAPE, EXEC_RULE, FILE_RULE, HOLD, NETWORK_RULE } from "./rules.js";
+import { ARGV_SHAPE, HOLD } from "./parts.js";
+import { EXEC_RULE, FILE_RULE, NETWORK_RULE } from "./rules.js";
 import { SANDBOX } from "./sandbox.js";
 import {
   anyKey,

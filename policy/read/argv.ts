@@ -2,7 +2,7 @@
 
 import { RE2JS } from "re2js";
 import { FLAG, MAX_REGEX } from "../language/names.js";
-import { ARGV } from "../language/rules.js";
+import { ARGV } from "../language/parts.js";
 import { keysOf } from "../language/shape.js";
 import type { ArgvPattern, FlagNames } from "../model.js";
 import { type Context, Fields, type Node } from "./context.js";

@@ -1,11 +1,12 @@
 // What every rule has, whatever its section.
 
 import { ACTIONS, MAX_RATE, MODES, RULE_ID, SEVERITIES } from "../language/names.js";
-import { RATE } from "../language/rules.js";
+import { RATE } from "../language/parts.js";
 import { keysOf } from "../language/shape.js";
 import type { Example, HoldTerms, RateLimit, RuleAction, RuleBase, RuleMode } from "../model.js";
 import { readWrittenAction } from "./action.js";
 import { type Context, didYouMean, Fields, type Node } from "./context.js";
+import { holdTerms } from "./hold.js";
 import { readWindows } from "./time.js";
 import * as v from "./values.js";
 
@@ -95,7 +96,7 @@ function readHold(
       'Remove it, or say "action: hold".',
     );
   }
-  const terms = v.holdTerms(context, node, "hold", approvals);
+  const terms = holdTerms(context, node, "hold", approvals);
   return action === "hold" ? terms : undefined;
 }
 

@@ -1,7 +1,7 @@
 // `when`: times of the week in which a rule holds.
 
 import { CLOCK, DAYS } from "../language/names.js";
-import { WINDOW } from "../language/rules.js";
+import { WINDOW } from "../language/parts.js";
 import { keysOf } from "../language/shape.js";
 import type { TimeWindow } from "../model.js";
 import { type Context, didYouMean, Fields, type Node } from "./context.js";

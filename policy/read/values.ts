@@ -1,15 +1,13 @@
 // Readers of single values. Each reports what is wrong and returns undefined then; none throws.
 
 import { DURATION, SHA256, SIZE } from "../language/names.js";
-import { HOLD } from "../language/rules.js";
-import { keysOf } from "../language/shape.js";
 import { argumentPatternError } from "../match/argv.js";
 import { formatCidr, parseCidr } from "../match/cidr.js";
 import { escapeGlob } from "../match/glob.js";
 import { hostPatternError, normalizeHost } from "../match/host.js";
 import { isCanonical, pathPatternError } from "../match/path.js";
-import type { HoldTerms, Ports } from "../model.js";
-import { type Context, describe, didYouMean, Fields, type Node } from "./context.js";
+import type { Ports } from "../model.js";
+import { type Context, describe, didYouMean, type Fields, type Node } from "./context.js";
 
 export { list, oneOrMore } from "./context.js";
 
@@ -288,19 +286,4 @@ export function ports(context: Context, node: Node, what: string): Ports | undef
   }
   const port = integer(context, node, what, 1, 65535);
   return port === undefined ? undefined : { first: port, last: port };
-}
-
-/** `{ timeout, default }`, with what is not said taken from `base`. */
-export function holdTerms(context: Context, node: Node, what: string, base: HoldTerms): HoldTerms {
-  return { ...base, ...partialHoldTerms(context, node, what) };
-}
-
-/** What of `{ timeout, default }` is said. */
-export function partialHoldTerms(context: Context, node: Node, what: string): Partial<HoldTerms> {
-  const fields = Fields.of(context, node, what, keysOf(HOLD));
-  const timeoutMs = fields?.read("timeout", (n) => duration(context, n, `the timeout of ${what}`));
-  const onTimeout = fields?.read("default", (n) =>
-    oneOf(context, n, `the default of ${what}`, ["deny", "allow"] as const),
-  );
-  return { ...(timeoutMs !== undefined && { timeoutMs }), ...(onTimeout !== undefined && { onTimeout }) };
 }
