@@ -399,9 +399,28 @@ defaults: { network: log }`).artefacts?.tables?.network;
       "resolver: { hosts: { m.test: 127.0.0.1 } }\nnetwork:\n  - { id: r, host: m.test, action: allow }",
       "warning resolves-to network/r",
     ],
+    [
+      "network:\n  - { id: r, host: a.com, resolvesTo: 10.0.0.0/8, when: { days: mon }, action: allow }\n  - { id: s, host: '*.com', action: allow }",
+      "error cannot-enforce network/r",
+    ],
+    [
+      "network:\n  - { id: r, cidr: 10.1.0.0/16, when: { days: mon }, action: allow }\ndefaults: { network: hold }",
+      "error cannot-enforce network/r",
+    ],
   ])("%s", (sections, finding) => {
     expect(findings(lower(sections))).toEqual([finding]);
   });
+});
+
+test("private addresses open at times where nothing else permits the same peers, or always", () => {
+  const allow =
+    "network:\n  - { id: r, host: a.com, resolvesTo: 10.0.0.0/8, when: { days: mon }, action: allow }";
+  expect(findings(lower(allow))).toEqual([]);
+  expect(findings(lower(`${allow}\n  - { id: s, host: "*.org", action: allow }`))).toEqual([]);
+  expect(findings(lower(`${allow}\n  - { id: s, host: "*", action: deny }`))).toEqual([]);
+  expect(
+    findings(lower(`${allow.replace("when: { days: mon }, ", "")}\n  - { id: s, host: "*", action: allow }`)),
+  ).toEqual([]);
 });
 
 describe("a new policy for a running sandbox", () => {

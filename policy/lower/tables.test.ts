@@ -22,7 +22,10 @@ import { connect, exec, policy } from "../testing/policy.js";
 const host = tableHost([...SYSTEM, "/srv/home/", "/srv/data/"]);
 
 function tables(p: Policy): { exec: ExecTable; network: NetworkTable } {
-  const made = compile(p, { host, capabilities: capabilities() }).artefacts?.tables;
+  const { artefacts, diagnostics } = compile(p, { host, capabilities: capabilities() });
+  // Some policies are refused (addresses that are open only at times): there is no table to compare.
+  fc.pre(diagnostics.every((d) => d.severity === "warning" || d.code !== "cannot-enforce"));
+  const made = artefacts?.tables;
   if (made?.exec === undefined || made.network === undefined) throw new Error("no tables");
   return { exec: made.exec, network: made.network };
 }
@@ -401,8 +404,6 @@ describe("the egress gate's table", () => {
     expect(short(rows("mode: observe\n"))).toEqual([
       "DENY network/never",
       "ASK network/ask",
-      "ASK network/seen",
-      "ASK network/nothing",
       "ASK network/day",
       "ASK network/reads",
       "ASK",
