@@ -51,7 +51,7 @@ async fn the_table_decides_before_the_supervisor_and_changes_with_its_epoch() {
     client.start_sandbox(pb::StartSandboxRequest { name: "box".into() }).await.unwrap();
     attached.says("one").await;
     let shell = std::fs::canonicalize("/usr/bin/sh").unwrap().to_str().unwrap().to_owned();
-    assert_eq!(supervisor.asked_execs(), [shell.clone()]);
+    assert_eq!(supervisor.asked_execs(), std::slice::from_ref(&shell));
 
     // What is refused leaves the old table and epoch in force.
     for (rows, why) in [
