@@ -288,6 +288,15 @@ describe("a floor", () => {
 });
 
 describe("waivers", () => {
+  test("of a base hold for its rules, and not for one that replaces them", () => {
+    const bases = {
+      a: `${SANDBOX}waive: [{ name: exec/x, reason: r }, { name: nftables, reason: r }]\nexec:\n${rule("x")}`,
+    };
+    const waived = (main: string) => merged(main, bases).waive.map((w) => w.name);
+    expect(waived("extends: a\n")).toEqual(["exec/x", "nftables"]);
+    expect(waived(`extends: a\nexec:\n${rule("x")}`)).toEqual(["nftables"]);
+  });
+
   test("name a rule that is there, or a mechanism, once, with a reason", () => {
     const own = (waive: string) => said(`${SANDBOX}waive: [${waive}]\n`, {});
     expect(own("{ name: nftables, reason: r }")).toBe("");

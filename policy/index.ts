@@ -23,6 +23,7 @@ export {
 export { type Action, type Evaluation, evaluate, type TraceStep } from "./evaluate.js";
 export { renderExplain } from "./explain.js";
 export { canonicalJson, policyHash } from "./hash.js";
+export { policySchema, policyTestSchema } from "./language/json-schema.js";
 export type { HostView, PathKind } from "./lower/host.js";
 export { PROTECTED_PATHS } from "./lower/mounts.js";
 export type { ExplainRow } from "./lower/report.js";

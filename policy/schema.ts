@@ -106,7 +106,7 @@ function readPolicy(
     name: metadata?.name ?? "",
     description: metadata?.description ?? "",
     mode: modes.at(-1) ?? "enforce",
-    waive: checkWaivers(context, readWaivers(context, nodes("waive")), all),
+    waive: checkWaivers(context, readWaivers(context, nodes("waive")), all, files),
     layers: layers.map(({ reference, file }) => ({ reference, file })),
     subjects,
     defaults: readDefaults(context, nodes("defaults")),

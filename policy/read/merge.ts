@@ -101,11 +101,15 @@ export function place(rule: { readonly origin: { readonly file: string; readonly
   return `${rule.origin.file}:${rule.origin.line}`;
 }
 
-/** Waivers against the rules that they are about: a floor of another file cannot be waived. */
+/**
+ * Waivers against the rules that they are about: a floor of another file cannot be waived, and a waiver ends with the rule
+ * that it was written for. `files` are furthest first.
+ */
 export function checkWaivers(
   context: Context,
   waivers: readonly Waiver[],
   rules: readonly RuleBase[],
+  files: readonly string[],
 ): Waiver[] {
   const byId = new Map(rules.map((rule) => [rule.id, rule]));
   return waivers.filter((waiver) => {
@@ -129,6 +133,7 @@ export function checkWaivers(
         rule.id,
       );
     }
-    return true;
+    // Who replaces a rule has not said that the host may lack the new one.
+    return files.indexOf(waiver.origin.file) >= files.indexOf(rule.origin.file);
   });
 }
