@@ -6,7 +6,7 @@ import { type ArgvMatcher, compileArgvPattern } from "../match/argv.js";
 import { compileText, type Matcher } from "../match/glob.js";
 import { compilePath, isCanonical, isWithin } from "../match/path.js";
 import type { ArgvPattern, ExecKind, ExecRule, FlagNames, Transition } from "../model.js";
-import { type Fact, type Ready, ready, restricts, subjectFact, type Unknown } from "./facts.js";
+import { type Fact, picker, type Ready, ready, restricts, subjectFact, type Unknown } from "./facts.js";
 import { once } from "./rules.js";
 
 /** One exec, and which of its facts a decision has looked at. */
@@ -35,23 +35,28 @@ export interface ReadyExec extends Ready<ExecRule, ReadyExec, AskedExec> {
   readonly argv: ArgvMatcher | undefined;
 }
 
-const paths = (patterns: readonly string[]) => patterns.map((p) => compilePath(p, { subtree: false }));
+// Shared, since most rules say something about one fact only, and there may be many rules.
+const NO_PATTERNS: readonly Matcher[] = [];
+const NO_HASHES: ReadonlySet<string> = new Set();
+
+const paths = (patterns: readonly string[]) =>
+  patterns.length === 0 ? NO_PATTERNS : patterns.map((p) => compilePath(p, { subtree: false }));
 const argvOf = (pattern: ArgvPattern | undefined, restricting: boolean) =>
   pattern === undefined ? undefined : compileArgvPattern(pattern, restricting);
 
-export const readyExec = once(
-  (rule: ExecRule): ReadyExec => ({
-    ...ready<ExecRule, ReadyExec, AskedExec>(rule, EXEC_FACTS),
+export function readyExec(rule: ExecRule): ReadyExec {
+  return {
+    ...ready<ExecRule, ReadyExec, AskedExec>(rule, execFacts(rule)),
     executable: paths(rule.executable),
     script: paths(rule.script),
     cwd: paths(rule.cwd),
     parent: paths(rule.parent),
     ancestor: paths(rule.ancestor),
-    environment: rule.environment.map(compileText),
-    sha256: new Set(rule.sha256),
+    environment: rule.environment.length === 0 ? NO_PATTERNS : rule.environment.map(compileText),
+    sha256: rule.sha256.length === 0 ? NO_HASHES : new Set(rule.sha256),
     argv: argvOf(rule.argv, restricts(rule)),
-  }),
-);
+  };
+}
 
 const some = (matchers: readonly Matcher[], text: string) => matchers.some((m) => m(text));
 
@@ -217,6 +222,8 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     wants: (rule) => list(rule.category),
   },
 ];
+
+const execFacts = picker(EXEC_FACTS);
 
 /** The conditions that there are, as the policy writes them. */
 function wantedArgv(argv: ArgvPattern | undefined): string {

@@ -5,7 +5,7 @@ import { CacheScope, type FileAction, FileOperation } from "../../proto/gen/claw
 import { hasPattern, type Matcher } from "../match/glob.js";
 import { compilePath, isCanonical, isWithin } from "../match/path.js";
 import type { Action, FileOperationName, FileRule, Mount, Policy } from "../model.js";
-import { type Fact, match, misses, type Ready, ready, restricts, subjectFact } from "./facts.js";
+import { type Fact, match, misses, picker, type Ready, ready, restricts, subjectFact } from "./facts.js";
 import { type Fallback, type Inquiry, once, type Refusal, ranked } from "./rules.js";
 import { insertPath, Trie } from "./trie.js";
 
@@ -18,12 +18,12 @@ interface ReadyFile extends Ready<FileRule, ReadyFile, AskedFile> {
   readonly path: readonly Matcher[];
 }
 
-const readyFile = once(
-  (rule: FileRule): ReadyFile => ({
-    ...ready<FileRule, ReadyFile, AskedFile>(rule, FILE_FACTS),
+function readyFile(rule: FileRule): ReadyFile {
+  return {
+    ...ready<FileRule, ReadyFile, AskedFile>(rule, fileFacts(rule)),
     path: rule.path.map((p) => compilePath(p, { subtree: true })),
-  }),
-);
+  };
+}
 
 /**
  * Operations of a rule that speak of what is asked. The kernel does not say whether an open reads or writes: `read`
@@ -121,6 +121,8 @@ const FILE_FACTS: readonly Fact<FileRule, ReadyFile, AskedFile>[] = [
     wants: (rule) => rule.owner.join(", "),
   },
 ];
+
+const fileFacts = picker(FILE_FACTS);
 
 interface FileIndex {
   /** By rank, each made when it is first looked at. */

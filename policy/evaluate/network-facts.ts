@@ -5,8 +5,7 @@ import { type Address, type Cidr, inCidr, parseCidr } from "../match/cidr.js";
 import { matchHost } from "../match/host.js";
 import { compileRequestPath, readRequestPath } from "../match/request.js";
 import type { NetworkRule, ProtocolName } from "../model.js";
-import { type Fact, type Ready, ready, subjectFact } from "./facts.js";
-import { once } from "./rules.js";
+import { type Fact, picker, type Ready, ready, subjectFact } from "./facts.js";
 
 export interface AskedNetwork {
   readonly subject: string;
@@ -31,14 +30,14 @@ export interface ReadyNetwork extends Ready<NetworkRule, ReadyNetwork, AskedNetw
 
 type NetworkFact = Fact<NetworkRule, ReadyNetwork, AskedNetwork>;
 
-export const readyNetwork = once(
-  (rule: NetworkRule): ReadyNetwork => ({
-    ...ready<NetworkRule, ReadyNetwork, AskedNetwork>(rule, NETWORK_FACTS),
+export function readyNetwork(rule: NetworkRule): ReadyNetwork {
+  return {
+    ...ready<NetworkRule, ReadyNetwork, AskedNetwork>(rule, networkFacts(rule)),
     cidr: cidrsOf(rule),
     paths: rule.paths.map(compileRequestPath),
-    lookup: ready<NetworkRule, ReadyNetwork, AskedNetwork>(rule, LOOKUP_FACTS).facts,
-  }),
-);
+    lookup: lookupFacts(rule),
+  };
+}
 
 /** Undefined: not known. A client that says nothing in the time given speaks something else than TLS and HTTP. */
 function protocolOf({ observedProtocol }: NetworkAction): ProtocolName | undefined {
@@ -151,3 +150,6 @@ const LOOKUP_FACTS: readonly NetworkFact[] = [
     is: () => "a lookup",
   })),
 ];
+
+const networkFacts = picker(NETWORK_FACTS);
+const lookupFacts = picker(LOOKUP_FACTS);

@@ -3,15 +3,16 @@
 
 import { expandBraces, hasPattern, unescapeGlob } from "../match/glob.js";
 
+// What is empty is left out: among many rules, most time goes into fetching memory that nobody has touched lately.
 interface Node {
   /** Ranks of rules for exactly this place. */
-  exact: number[];
+  exact: number[] | undefined;
   /** Ranks of rules for this place or something below it. */
-  below: number[];
+  below: number[] | undefined;
   children: Map<string, Node> | undefined;
 }
 
-const node = (): Node => ({ exact: [], below: [], children: undefined });
+const node = (): Node => ({ exact: undefined, below: undefined, children: undefined });
 
 export class Trie {
   private readonly root = node();
@@ -29,7 +30,9 @@ export class Trie {
       here = child;
     }
     // Two patterns of one rule may have the same beginning.
-    if (here[reach].at(-1) !== rank) here[reach].push(rank);
+    const ranks = here[reach];
+    if (ranks === undefined) here[reach] = [rank];
+    else if (ranks.at(-1) !== rank) ranks.push(rank);
   }
 
   /** Ascending lists of the ranks of rules that could hold at this place. */
@@ -37,12 +40,12 @@ export class Trie {
     const lists: (readonly number[])[] = [];
     let here: Node | undefined = this.root;
     for (const part of place) {
-      if (here.below.length > 0) lists.push(here.below);
+      if (here.below !== undefined) lists.push(here.below);
       here = here.children?.get(part);
       if (here === undefined) return lists;
     }
-    if (here.below.length > 0) lists.push(here.below);
-    if (here.exact.length > 0) lists.push(here.exact);
+    if (here.below !== undefined) lists.push(here.below);
+    if (here.exact !== undefined) lists.push(here.exact);
     return lists;
   }
 
@@ -53,16 +56,17 @@ export class Trie {
 }
 
 function placeOf(path: string): string[] {
-  return path.replace(/^\//, "").split("/");
+  return (path.startsWith("/") ? path.slice(1) : path).split("/");
 }
 
 /** Inserts a path pattern. With `subtree`, one without "*", "?" or "{}" also stands for all below it. */
 export function insertPath(trie: Trie, pattern: string, rank: number, subtree: boolean): void {
+  const isTree = subtree && !hasPattern(pattern);
   for (const alternative of expandBraces(pattern)) {
     const parts = placeOf(alternative);
-    const first = parts.findIndex(hasPattern);
-    const fixed = (first < 0 ? parts : parts.slice(0, first)).map(unescapeGlob);
-    const tree = subtree && alternative === "/" ? [] : fixed;
-    trie.insert(tree, rank, first < 0 && !(subtree && !hasPattern(pattern)) ? "exact" : "below");
+    const first = hasPattern(alternative) ? parts.findIndex(hasPattern) : -1;
+    const fixed = first < 0 ? parts : parts.slice(0, first);
+    const place = alternative.includes("\\") ? fixed.map(unescapeGlob) : fixed;
+    trie.insert(isTree && alternative === "/" ? [] : place, rank, first < 0 && !isTree ? "exact" : "below");
   }
 }
