@@ -2,6 +2,7 @@
 //! network, and a sandbox with two subjects. All of it ends with the test; nothing reaches the real network.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod http;
 pub mod net;
 pub mod play;
 pub mod servers;
