@@ -5,6 +5,12 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { formatPolicy } from "./format.js";
+import { CASE, NETWORK_RULE, RULE, SANDBOX, TOP } from "./format-keys.js";
+import { CASE as CASE_MAPPING, POLICY_TEST } from "./language/actions.js";
+import { POLICY } from "./language/policy.js";
+import { EXEC_RULE, FILE_RULE, NETWORK_RULE as NETWORK } from "./language/rules.js";
+import { SANDBOX as SANDBOX_MAPPING } from "./language/sandbox.js";
+import { keysOf, type Mapping } from "./language/shape.js";
 import { parsePolicy } from "./schema.js";
 import { policyText } from "./testing/policy.js";
 
@@ -143,4 +149,21 @@ describe("meaning", () => {
     }
     expect(formatPolicy("a: 1\n", "good.yaml").text).toBe("a: 1\n");
   });
+});
+
+test("the order names every key of the language, so that none is forgotten", () => {
+  const pairs: [readonly string[], Mapping][] = [
+    [RULE, EXEC_RULE],
+    [RULE, FILE_RULE],
+    [NETWORK_RULE, NETWORK],
+    [SANDBOX, SANDBOX_MAPPING],
+    [TOP, POLICY],
+    [TOP, POLICY_TEST],
+    [CASE, CASE_MAPPING],
+  ];
+  for (const [order, mapping] of pairs)
+    expect(
+      keysOf(mapping).filter((key) => !order.includes(key)),
+      mapping.name,
+    ).toEqual([]);
 });

@@ -15,6 +15,7 @@ import {
   type YAMLMap,
 } from "yaml";
 import type { Diagnostic } from "./diagnostics.js";
+import { CASE, MOUNT, NETWORK_RULE, RULE, SANDBOX, SUBJECT, TOP, WAY } from "./format-keys.js";
 import { type Node, parseYaml } from "./parse.js";
 
 /** The formatted text, or why the file is left as it is. */
@@ -26,89 +27,6 @@ export type FormatResult =
 const MAX_FLOW = 160;
 /** Width of folded blocks (">"). */
 const MAX_FOLDED = 110;
-
-/** Order of keys by place. A key that is not named keeps its place among its like, after those that are. */
-const TOP = [
-  "apiVersion",
-  "kind",
-  "metadata",
-  "policy",
-  "extends",
-  "mode",
-  "waive",
-  "variables",
-  "sandbox",
-  "subjects",
-  "defaults",
-  "approvals",
-  "exec",
-  "file",
-  "network",
-  "secrets",
-  "resolver",
-  "cases",
-];
-const SANDBOX = [
-  "backend",
-  "command",
-  "user",
-  "home",
-  "workspace",
-  "hostname",
-  "environment",
-  "mounts",
-  "limits",
-  "publish",
-  "supervisorGrace",
-];
-const RULE = [
-  "id",
-  "locked",
-  "mode",
-  "subject",
-  "executable",
-  "sha256",
-  "script",
-  "inWorkspace",
-  "argv",
-  "cwd",
-  "environment",
-  "parent",
-  "ancestor",
-  "category",
-  "kind",
-  "path",
-  "operations",
-  "owner",
-  "optional",
-  "host",
-  "cidr",
-  "port",
-  "ports",
-  "protocol",
-  "method",
-  "resolvesTo",
-  "when",
-  "rate",
-  "action",
-  "hold",
-  "message",
-  "because",
-  "severity",
-  "tags",
-  "match",
-  "notMatch",
-];
-/** In rules of network, `path` is the request's and comes after `method`. */
-const NETWORK_RULE = [
-  ...RULE.filter((key) => key !== "path" && RULE.indexOf(key) <= RULE.indexOf("method")),
-  "path",
-  ...RULE.slice(RULE.indexOf("method") + 1),
-];
-const MOUNT = ["type", "source", "target", "mode", "exec", "optional", "size"];
-const SUBJECT = ["name", "enters", "entry", "files", "loopback"];
-const WAY = ["from", "executable", "script", "argv"];
-const CASE = ["name", "subject", "at", "exec", "file", "network", "expect"];
 
 /** Formats one file. Pure; never throws. `file` is for the findings. */
 export function formatPolicy(text: string, file: string): FormatResult {

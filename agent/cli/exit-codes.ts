@@ -23,7 +23,7 @@ export const EXIT_HELP = `Exit codes:
   0  done
   1  it failed, was refused or denied
   2  the command line is wrong
-  3  the policy has errors
+  3  the policy has errors, or one of its tests fails
   4  no supervisor serves this runtime folder
   5  this host cannot enforce the policy
 run ends with the exit code of its command (128 + n for signal n) once the command was started.`;
