@@ -1,6 +1,6 @@
 // A probe that runs under a profile in the virtual machine.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -23,6 +23,8 @@ export class ConfinedProbe {
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr += text;
     });
+    // A probe that has ended breaks its input; its output then says so, too, and with the reason.
+    child.stdin?.on("error", () => undefined);
     this.#answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
@@ -51,25 +53,43 @@ export class ConfinedProbe {
     const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe", outside] });
     closeSync(outside);
     const probe = new ConfinedProbe(child);
+    try {
+      await probe.#check(profile, () =>
+        through === "runc" ? readFileSync(pidFile, "utf8") : String(child.pid),
+      );
+    } catch (error) {
+      child.kill("SIGKILL");
+      if (through === "runc") spawnSync("runc", ["delete", "--force", "probe"], { timeout: 10_000 });
+      throw error;
+    }
+    return probe;
+  }
+
+  async #check(profile: string, readPid: () => string): Promise<void> {
     // The first answer says that the exec took place.
-    const first = await probe.perform({ op: "chdir", path: "/" });
+    const first = await this.perform({ op: "chdir", path: "/" });
     if (first !== "allowed") throw new Error(`the probe cannot enter /: ${first}`);
-    const pid = through === "runc" ? readFileSync(pidFile, "utf8") : String(child.pid);
+    const pid = readPid();
     const label = readFileSync(`/proc/${pid}/attr/apparmor/current`, "utf8").trim();
     const expected = profile === "" ? "unconfined" : `${profile} (enforce)`;
     if (label !== expected) throw new Error(`the probe runs under "${label}", not under "${expected}"`);
     const status = readFileSync(`/proc/${pid}/status`, "utf8");
     for (const line of [/^NoNewPrivs:\s+1$/m, /^Uid:\s+1000\s+1000\s+1000\s/m, /^CapEff:\s+0+$/m])
       if (!line.test(status)) throw new Error(`the probe's status is not as asked: ${line.source}`);
-    return probe;
   }
 
   /** Performs one step. */
   async perform({ op, path, to = "" }: Step): Promise<Verdict> {
     this.#child.stdin?.write(`${op}\0${path}\0${to}\0`);
-    const answer = await this.#answers.next();
+    const slow = new AbortController();
+    const answer = await Promise.race([
+      this.#answers.next(),
+      sleep(20_000, undefined, { signal: slow.signal }).then(() => {
+        throw new Error(`the probe did not answer ${op} ${path} within 20 s: ${this.#stderr.trim()}`);
+      }),
+    ]).finally(() => slow.abort());
     if (answer.done === true) {
-      await this.#ended;
+      await this.#end();
       throw new Error(`the probe ended at ${op} ${path}: ${this.#stderr.trim() || this.#child.exitCode}`);
     }
     const errno = Number(answer.value);
@@ -78,9 +98,17 @@ export class ConfinedProbe {
     return name === "EACCES" ? "denied" : name;
   }
 
+  /** Waits until it has ended, or for 5 s: what it started could keep its output open. */
+  async #end(): Promise<void> {
+    const patience = new AbortController();
+    await Promise.race([this.#ended, sleep(5000, undefined, { signal: patience.signal })]).finally(() =>
+      patience.abort(),
+    );
+  }
+
   async stop(): Promise<void> {
     this.#child.stdin?.end();
-    await Promise.race([this.#ended, sleep(5000, undefined, { ref: false })]);
+    await this.#end();
     if (this.#child.exitCode !== 0) throw new Error(`the probe did not end well: ${this.#stderr.trim()}`);
   }
 }

@@ -27,6 +27,8 @@ process.stdout.write(JSON.stringify(reports));
 
 async function report(job: Job, folder: string): Promise<Report> {
   mkdirSync(folder);
+  // Said at once, so that a machine that hangs has said where.
+  console.error(`${job.profileName} in ${folder}`);
   const file = `${folder}/profile`;
   writeFileSync(file, job.profile);
   // No cache; and no abstractions of the host, as clawsec's profiles include nothing.

@@ -113,7 +113,7 @@ async function boot(run: MachineRun, control: string): Promise<Ended> {
   const said = console.trim() === "" ? "nothing" : `\n${console.trim().split("\n").slice(-12).join("\n")}`;
   throw new MachineError(
     timedOut ? "timed out" : "failed",
-    `the virtual machine ${what}. Its console said: ${said}`,
+    `the virtual machine ${what}. Its console said: ${said}\nThe command's last words: ${stderr.trim().split("\n").slice(-4).join("\n")}`,
     { stdout, stderr, console },
   );
 }
