@@ -21,7 +21,8 @@ import type { FileOperationName, FileRule, Policy } from "../model.js";
 import { Exceptions } from "./exceptions.js";
 import { lowerByPattern } from "./file-patterns.js";
 import { Draft, type LoweredFiles, Plan } from "./file-plan.js";
-import { FileReport, isConditional, NAME_OPERATIONS, observes, PINNED_OPERATIONS } from "./file-report.js";
+import { askAbout, notAsked } from "./file-questions.js";
+import { FileReport, isConditional, observes, PINNED_OPERATIONS } from "./file-report.js";
 import { denySubject } from "./file-subjects.js";
 import type { Located, View } from "./host.js";
 import type { Capabilities, Report } from "./report.js";
@@ -91,62 +92,14 @@ class Lowering {
     const { rule, scope } = path;
     const operations = new Set(rule.operations);
     for (const operation of rule.operations) {
-      const reason = this.#notAsked(rule, operation, observing);
+      const reason = notAsked(rule, operation, observing);
       if (reason === undefined) continue;
       operations.delete(operation);
       this.say.refuse("cannot-enforce", ...reason);
     }
     if (operations.size === 0) return;
     const located = this.#locate(scope);
-    if (located !== undefined) this.#questions(path, located, operations);
-  }
-
-  /** Why an operation of the rule cannot be asked about: layer, sentence, remedy. */
-  #notAsked(
-    rule: FileRule,
-    operation: FileOperationName,
-    observing: boolean,
-  ): [string, string, string] | undefined {
-    const isName = NAME_OPERATIONS.includes(operation);
-    const denies = rule.action === "deny";
-    if (operation === "open" || (operation === "read" && denies)) return undefined;
-    if (isName && !observing && rule.owner.length === 0) return undefined;
-    const way = 'Say "operations: [open]"';
-    if (observing)
-      return [
-        "mounts",
-        `${operation} cannot be observed: where it is refused at all, the kernel refuses it by itself`,
-        `${way}, enforce the rule, or waive it by its name.`,
-      ];
-    if (rule.owner.length > 0)
-      return [
-        "fanotify",
-        `who owns a file is known when it is opened, not for ${operation}`,
-        `${way}, or drop "owner".`,
-      ];
-    if (operation === "exec")
-      return [
-        "fanotify",
-        "running a file is asked about by its exec, not as a file",
-        'Write a rule of "exec".',
-      ];
-    if (rule.when.length > 0 || rule.rate !== undefined)
-      return [
-        "mounts",
-        `${operation} is decided by mounts, which know neither the time nor how often`,
-        `${way}, or drop "when" and "rate".`,
-      ];
-    if (operation === "create" || operation === "chmod")
-      return [
-        "seccomp.notify",
-        `"${rule.action}" cannot be asked about ${operation}`,
-        `Deny it, or leave it out.`,
-      ];
-    return [
-      "fanotify",
-      `"${rule.action}" cannot tell ${operation} from other opens: the kernel does not say what an open is for`,
-      `${way}.`,
-    ];
+    if (located !== undefined) askAbout(path, located, operations, this);
   }
 
   /** A denial that always holds. */
@@ -161,7 +114,7 @@ class Lowering {
     if (located === undefined) return;
     if (rule.subjects.length > 0) denySubject(path, operations, this.layers, this.say);
     else if (scope.exact) this.#denyAll(path, located, operations);
-    this.#questions(path, located, operations);
+    askAbout(path, located, operations, this);
     for (const operation of operations) {
       if (operation !== "create" && operation !== "chmod" && operation !== "exec") continue;
       this.say.refuse(
@@ -171,12 +124,6 @@ class Lowering {
         operation === "exec" ? 'Write a rule of "exec".' : "Deny writing as a whole (operations: [write]).",
       );
     }
-  }
-
-  #questions(path: RulePath, located: Located, operations: ReadonlySet<FileOperationName>): void {
-    if (operations.has("open") || operations.has("read")) this.#guardOpen(path, located);
-    const names = NAME_OPERATIONS.filter((operation) => operations.has(operation));
-    if (names.length > 0) this.#guardNames(path, located, names);
   }
 
   /** Where the rule's tree is; undefined when there is nothing to guard (and said so). */
@@ -322,49 +269,6 @@ class Lowering {
         "a mount point can be neither removed nor renamed, nor linked elsewhere",
       );
     }
-  }
-
-  #guardOpen({ rule, scope }: RulePath, located: Located): void {
-    if (!this.say.need("fanotify.perm")) return;
-    this.draft.bind(scope.tree, located, located.mount.mode);
-    this.draft.guards.push({ path: scope.tree, open: true, names: false });
-    const why = scope.exact
-      ? "each open of the path is asked about"
-      : `each open below ${scope.tree} is asked about, because the path is a pattern`;
-    this.say.explain("fanotify", why, this.say.whyAsked(scope));
-    if (!scope.exact && located.mount.mode === "rw") {
-      this.say.warning(
-        "pattern-names",
-        `${rule.id} goes by names, and ${scope.tree} is writable: a file renamed there is another name`,
-        "Name the files, or deny writing there.",
-      );
-    }
-  }
-
-  #guardNames({ scope }: RulePath, located: Located, names: readonly FileOperationName[]): void {
-    if (located.mount.mode === "ro") {
-      this.say.explain(
-        "read-only mount",
-        `the mount ${located.mount.target} is read-only: there is nothing to ask about`,
-      );
-      return;
-    }
-    if (!this.layers.capabilities.has("file.names")) {
-      this.say.refuse(
-        "cannot-enforce",
-        "seccomp.notify",
-        `the loader of this host cannot ask about ${names.join(", ")}`,
-        "Deny writing (operations: [write]), or drop the rule.",
-      );
-      return;
-    }
-    this.draft.bind(scope.tree, located, "rw");
-    this.draft.guards.push({ path: scope.tree, open: false, names: true });
-    this.say.explain(
-      "seccomp notify",
-      `${names.join(", ")} below the path are done on the caller's behalf, once answered`,
-      this.say.whyAsked(scope),
-    );
   }
 }
 
