@@ -187,6 +187,24 @@ describe("rules that never decide", () => {
   });
 });
 
+test("a rule of another file is named with its file, and nobody is told to put a rule before a locked one", () => {
+  const base = () => ({
+    file: "/team.yaml",
+    text: `apiVersion: clawsec/v1\nkind: Policy\nmetadata: { name: team }\n${exec("{ id: floor, executable: /usr/**, action: deny, locked: true }")}`,
+  });
+  const text = policyText(
+    `extends: ./team.yaml\n${exec("{ id: mine, executable: /usr/bin/x, action: allow }")}`,
+  );
+  const parsed = parsePolicy(text, "mine.yaml", { base }).policy;
+  expect(parsed && lint(parsed)).toMatchObject([
+    {
+      code: "shadowed",
+      message: expect.stringContaining("exec/floor (/team.yaml:5)"),
+      remedy: expect.stringContaining("is locked"),
+    },
+  ]);
+});
+
 describe("subjects", () => {
   test("whose way in no rule permits are named, those whose way some rule may permit are not", () => {
     const subjects = (...rules: string[]) =>

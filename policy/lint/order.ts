@@ -79,7 +79,7 @@ function search(
   return warning(
     "shadowed",
     rule,
-    `${rule.id} (${rule.action}) decides for no program that has a name: ${where(programs)} (${programs.action}) comes first and matches all that it names`,
+    `${rule.id} (${rule.action}) decides for no program that has a name: ${where(programs, rule)} (${programs.action}) comes first and matches all that it names`,
     `It is left with files without a name, and scripts whose interpreter ${programs.id} does not match. Put it before ${programs.id}.`,
   );
 }
@@ -89,7 +89,7 @@ function shadowed(a: AnyRule, rule: AnyRule): Diagnostic {
     return warning(
       "redundant",
       rule,
-      `${rule.id} never decides: ${where(a)} comes first, matches all that it matches, and says ${a.action} too`,
+      `${rule.id} never decides: ${where(a, rule)} comes first, matches all that it matches, and says ${a.action} too`,
       "Remove it, or put it first if its message or its terms are the ones that count.",
     );
   }
@@ -97,15 +97,15 @@ function shadowed(a: AnyRule, rule: AnyRule): Diagnostic {
     return warning(
       "contradictory",
       rule,
-      `${rule.id} says ${rule.action} of exactly what ${where(a)} says ${a.action} of; the first of them decides`,
+      `${rule.id} says ${rule.action} of exactly what ${where(a, rule)} says ${a.action} of; the first of them decides`,
       "Keep one of the two.",
     );
   }
   return warning(
     "shadowed",
     rule,
-    `${rule.id} (${rule.action}) never decides: ${where(a)} (${a.action}) comes first and matches all that it matches`,
-    `Put it before ${a.id}, or remove it.`,
+    `${rule.id} (${rule.action}) never decides: ${where(a, rule)} (${a.action}) comes first and matches all that it matches`,
+    a.locked ? `Remove it: ${a.id} is locked and decides first.` : `Put it before ${a.id}, or remove it.`,
   );
 }
 
@@ -126,7 +126,7 @@ function needless(
       return warning(
         "redundant",
         rule,
-        `${rule.id} changes nothing: ${where(later)} comes after it, matches all that it matches, and says ${later.action} too`,
+        `${rule.id} changes nothing: ${where(later, rule)} comes after it, matches all that it matches, and says ${later.action} too`,
         'Remove it, or say under "because" why it is there.',
       );
     }
@@ -150,8 +150,9 @@ function matchers(rule: AnyRule): object {
   return matchers;
 }
 
-function where(rule: AnyRule): string {
-  return `${rule.id} in line ${rule.origin.line}`;
+function where(rule: AnyRule, from: AnyRule): string {
+  const { file, line } = rule.origin;
+  return file === from.origin.file ? `${rule.id} in line ${line}` : `${rule.id} (${file}:${line})`;
 }
 
 function warning(code: string, rule: AnyRule, message: string, remedy: string): Diagnostic {
