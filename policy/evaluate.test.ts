@@ -47,6 +47,7 @@ describe("exec", () => {
     ["DENY exec/tmp", exec({ executable: "/tmp/a", kind: ExecutableKind.DELETED })],
     ["DENY exec/unknown-file", exec({ executable: "/usr/bin/git", kind: ExecutableKind.UNSPECIFIED })],
     ["DENY exec/unknown-file", exec({ executable: "" })],
+    ["DENY exec/unknown-file", exec({ executable: "/usr/bin/dash", script: "x.sh" })],
     ["DENY exec/unknown-file", exec({ executable: "/usr/bin/../bin/git" })],
     ["DENY exec/argv-too-long", exec({ executable: "/usr/bin/git", argvTruncated: true })],
     ["DENY exec/unknown-subject", exec({ executable: "/usr/bin/git" }, "nobody")],

@@ -20,7 +20,14 @@ export {
   renderDiagnostics,
   type Severity,
 } from "./diagnostics.js";
-export { type Action, type Evaluation, evaluate, type TraceStep } from "./evaluate.js";
+export {
+  type Action,
+  type Evaluation,
+  evaluate,
+  type Moment,
+  matchesRule,
+  type TraceStep,
+} from "./evaluate.js";
 export { renderExplain } from "./explain.js";
 export { canonicalJson, policyHash } from "./hash.js";
 export { policySchema, policyTestSchema } from "./language/json-schema.js";
@@ -42,3 +49,4 @@ export {
   type PolicyTest,
   parsePolicyTest,
 } from "./testfile.js";
+export { type NearMiss, type Why, why } from "./why.js";
