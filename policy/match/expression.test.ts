@@ -15,6 +15,7 @@ describe("an expression for path patterns", () => {
     [["/usr/bin/git"], "^/usr/bin/git$"],
     [["/usr/bin/[x].y"], "^/usr/bin/\\[x\\]\\.y$"],
     [["/a", "/b c"], "^(?:/a|/b\\x{20}c)$"],
+    [['/a<b>&~#"@', "/\u00fc\n"], '^(?:/a<b>&~#"@|/\\x{FC}\\x{A})$'],
     [["/"], "^/$"],
   ])("%j is %s", (patterns, expression) => {
     expect(pathExpression(patterns, { subtree: false })).toBe(expression);
@@ -32,7 +33,7 @@ describe("an expression for path patterns", () => {
 
   // Names that are easily taken for something else: dots, newlines, what is special in one of the languages.
   const char = fc.constantFrom(
-    ..."ab..\n\r\t *?[]()|^$+-\\{},#&~@\"'",
+    ..."ab..\n\r\t *?[]()|^$+-\\{},#&~@\"'<>",
     "\u00fc",
     "\u{1f600}",
     "\u2028",

@@ -87,11 +87,12 @@ function tokenize(part: string): Token[] {
 }
 
 function literal(char: string): string {
-  if (/^[A-Za-z0-9/_-]$/.test(char)) return char;
   const code = char.codePointAt(0) as number;
   // Half a surrogate pair is in no text that came as UTF-8; as U+FFFD it would match another name.
   if (code >= 0xd800 && code <= 0xdfff) return NOTHING;
-  return code > 0x20 && code < 0x7f ? `\\${char}` : `\\x{${code.toString(16).toUpperCase()}}`;
+  if (code <= 0x20 || code >= 0x7f) return `\\x{${code.toString(16).toUpperCase()}}`;
+  // Nothing else is escaped: a backslash before "<" is the beginning of a word to the regex crate.
+  return /[\\.+*?()|[\]{}^$]/.test(char) ? `\\${char}` : char;
 }
 
 function plain(tokens: readonly Token[], char = CHAR): string {
