@@ -210,7 +210,8 @@ fn one_mechanism_can_be_tried_without_a_loader() {
     let (code, said) = probe("nftables");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("was refused after a ruleset"), "{said}");
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
+    let enabled =
+        std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
     let (code, said) = probe("apparmor");
     if enabled {
         assert_eq!(code, Some(0), "{said}");

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use clawsec_core::re2;
 use clawsec_proto as pb;
 use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
@@ -205,6 +206,9 @@ impl Http {
 
 /// An expression that must match all of a text.
 fn whole(expression: &str) -> Result<Regex, String> {
+    let translated = re2::translate(expression)
+        .map_err(|error| format!("{expression:?} is no expression for a path: {error}"))?;
+    let expression = translated.as_str();
     let build = |expression: &str| {
         RegexBuilder::new(expression).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build()
     };
