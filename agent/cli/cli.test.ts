@@ -231,8 +231,10 @@ describe("a sandbox's life", () => {
     expect(refused.err).toContain("Nothing has changed: box runs under epoch 2");
     expect(JSON.parse((await cli(["reload", "box", "-p", bad, "--json"])).out)).toMatchObject({
       applied: false,
-      epoch: 2,
+      sandboxes: [{ name: "box", epoch: 2 }],
     });
+    expect((await cli(["reload"])).code).toBe(2);
+    expect((await cli(["reload", "--all"])).out).toMatch(/^box: epoch 3, /);
   });
 
   test("explain names each rule and its layer", async () => {

@@ -110,6 +110,13 @@ crates() {
   printf '%s' "$now" >"$stamp"
 }
 
+# The virtual machine of test/vm. Without it those tests are skipped, so its absence is no failure.
+virtual_machine() {
+  test/vm/install.sh >/dev/null ||
+    say "the virtual machine with AppArmor could not be fetched; its tests will be skipped"
+}
+
 debian_packages
 npm_packages
 crates
+virtual_machine
