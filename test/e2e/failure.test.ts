@@ -63,12 +63,16 @@ describe("the supervisor is killed", () => {
       "(/usr/bin/factor 42 > factored; : > factor-ended) &",
       "while ! [ -e go ]; do /usr/bin/sleep 0.2; done",
       "/usr/bin/true && : > known-ran",
-      "/usr/bin/nproc && : > new-ran",
+      // The file alone decides: a row of the exec table, asked of nobody.
+      "/usr/bin/nproc && : > table-ran",
+      // A script is asked about.
+      "./new.sh && : > new-ran",
       ": > asked",
       "while ! [ -e factor-ended ]; do /usr/bin/sleep 0.2; done",
       ": > ended",
       "/usr/bin/sleep 60",
     ].join("\n");
+    writeFileSync(join(fixture.workspace, "new.sh"), "#!/usr/bin/sh\n", { mode: 0o755 });
     const name = fixture.name();
     const held = fixture.clawsec.nextHold(name, 30_000);
     await fixture.clawsec.must(...fixture.arguments(name, ["/usr/bin/sh", "-c", script], ["--detach"]));
@@ -79,6 +83,7 @@ describe("the supervisor is killed", () => {
     writeFileSync(join(fixture.workspace, "go"), "");
     await until("the script went past its questions", () => fixture.left("asked") !== undefined, 60_000);
     expect(fixture.left("known-ran")).toBe("");
+    expect(fixture.left("table-ran")).toBe("");
     expect(fixture.left("new-ran")).toBe(undefined);
     expect(fixture.left("factored")).toBe("");
     await fixture.clawsec.up();

@@ -44,7 +44,7 @@ describe("arguments", () => {
   });
 
   test("an expression is searched in each argument", async () => {
-    const result = await run("printf '%s\\n' tok_12; echo $?; printf '%s\\n' tok_x");
+    const result = await run("/usr/bin/printf '%s\\n' tok_12; echo $?; /usr/bin/printf '%s\\n' tok_x");
     expect(result.stdout).toBe("126\ntok_x\n");
   });
 
@@ -112,7 +112,7 @@ describe("observe mode", () => {
     const result = await run("uname -s");
     expect(result.stdout).toBe("Linux\n");
     const records = await fixture.records(result.name, "exec/rest");
-    const record = records.find(({ summary }) => summary.includes("uname"));
+    const record = records.find(({ summary }) => summary.includes("/usr/bin/uname"));
     expect(record).toMatchObject({ verdict: Verdict.ALLOW, severity: "high", tags: ["reconnaissance"] });
     expect(record?.summary).toContain("would be: deny by exec/would-deny");
     const found = await fixture.clawsec.must("audit", "search", "--sandbox", result.name, "--severity", "high", "--json");
