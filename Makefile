@@ -66,6 +66,12 @@ conformance: build ## Compare what layers allow with what the policy says
 chaos: ## Kill each part at the worst moment
 	@echo 'make chaos: there is no chaos suite yet; nothing was run.'
 
+.PHONY: fuzz
+fuzz: deps $(GENERATED) ## Read a million bad policies
+	@echo '==> build: TypeScript'
+	@tsc -p tsconfig.json
+	@node dist/test/fuzz/main.js
+
 .PHONY: clean
 clean: ## Remove what was built (installed packages stay)
 	rm -rf dist proto/gen test/.work bpf/target
