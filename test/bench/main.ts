@@ -116,8 +116,10 @@ function policyFigures(folder: string): Figure[] {
   return [
     ...SIZES.map((rules) => compileFigure(rules, files, rules > 1000 ? 12 : 30)),
     ...SIZES.map((rules) => lowerFigure(rules, files, rules > 1000 ? 12 : 30)),
-    decisionFigure("exec", files),
-    decisionFigure("network", files),
+    ...(["exec", "network"] as const).flatMap((section) => [
+      decisionFigure("evaluator", section, files),
+      decisionFigure("question to decision", section, files),
+    ]),
   ];
 }
 
@@ -138,7 +140,13 @@ async function tableFigure(clawsec: Clawsec, folder: string, runtime: string): P
   await clawsec.must("kill", "bench-tables");
   const sizes = SIZES.map((rules) => `${rules} rules ${tableBytes(rules, files)} bytes`).join(", ");
   console.log(`bench: tables as they are sent to the loader: ${sizes}`);
-  return figure("memory of the loader with the tables of 10,000 rules", "KiB", "with those of 10 rules", bare ?? [], ours ?? []);
+  return figure(
+    "memory of the loader with the tables of 10,000 rules",
+    "KiB",
+    "with those of 10 rules",
+    bare ?? [],
+    ours ?? [],
+  );
 }
 
 function write(figures: readonly Figure[]): string {

@@ -18,7 +18,9 @@ export function policyOf(rules: number, folder: string): string {
     if (turn < EXEC) exec.push(execRule(i, turn));
     else if (turn < EXEC + NETWORK) network.push(networkRule(i, turn));
     else
-      file.push(`  - { id: f${i}, path: ${folder}/f${file.length}, operations: write, action: deny, optional: true }`);
+      file.push(
+        `  - { id: f${i}, path: ${folder}/f${file.length}, operations: write, action: deny, optional: true }`,
+      );
   }
   return `apiVersion: clawsec/v1
 kind: Policy

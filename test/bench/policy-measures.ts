@@ -4,9 +4,19 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseDocument } from "yaml";
 import { hostView } from "../../agent/common/host.js";
-import { type Action, type CompileInputs, compile, evaluate, type Policy, parsePolicy } from "../../policy/index.js";
+import { judge } from "../../agent/supervisor/decide/judge.js";
+import type { SandboxRecord } from "../../agent/supervisor/sandboxes/store.js";
+import {
+  type Action,
+  type CompileInputs,
+  compile,
+  evaluate,
+  type Policy,
+  parsePolicy,
+} from "../../policy/index.js";
 import {
   CapabilityState,
+  Decision,
   ExecAction,
   ExecutableKind,
   NetworkAction,
@@ -14,6 +24,7 @@ import {
   ObservedProtocol,
   PolicyTables,
   Process,
+  Question,
 } from "../../proto/gen/clawsec/v1/loader.js";
 import { policyOf } from "./policies.js";
 import { type Figure, figure } from "./stats.js";
@@ -45,7 +56,8 @@ const INPUTS: CompileInputs = {
 
 function parsed(text: string): Policy {
   const { policy, diagnostics } = parsePolicy(text, "bench.yaml");
-  if (policy === undefined) throw new Error(`The policy of the benchmark is wrong: ${JSON.stringify(diagnostics[0])}`);
+  if (policy === undefined)
+    throw new Error(`The policy of the benchmark is wrong: ${JSON.stringify(diagnostics[0])}`);
   return policy;
 }
 
@@ -86,7 +98,13 @@ export function lowerFigure(rules: number, folder: string, rounds: number): Figu
     );
     ours?.push(milliseconds(() => policy && compiled(policy)));
   }
-  return figure(`compile ${rules} rules that were read`, "ms", "reading the same policy", bare ?? [], ours ?? []);
+  return figure(
+    `compile ${rules} rules that were read`,
+    "ms",
+    "reading the same policy",
+    bare ?? [],
+    ours ?? [],
+  );
 }
 
 type Section = "exec" | "network";
@@ -125,29 +143,70 @@ function execPath(n: number, i: number): string {
   return i % 7 === 0 ? `/usr/lib/tool-${n}/bin/x` : `/usr/bin/${names[i % names.length]}`;
 }
 
-/** One decision among 10,000 rules, against one among 10. */
-export function decisionFigure(section: Section, folder: string, rounds = 40, each = 500): Figure {
-  const [small, large] = [parsed(policyOf(10, folder)), parsed(policyOf(10_000, folder))];
-  const asked = { small: actions(section, 10, each), large: actions(section, 10_000, each) };
+/** What is measured of a decision. */
+export type Part =
+  /** The evaluator alone, in the supervisor's process. */
+  | "evaluator"
+  /** From the bytes of a question to the bytes of its decision, as the supervisor does it. */
+  | "question to decision";
+
+/**
+ * One decision among 10,000 rules, against one among 10. The actions go through the whole list, so that what one
+ * decision left in the processor's caches does not serve the next.
+ */
+export function decisionFigure(
+  part: Part,
+  section: Section,
+  folder: string,
+  rounds = 40,
+  each = 500,
+): Figure {
+  const [small, large] = [10, 10_000].map((rules) => ({
+    sandbox: sandboxOf(parsed(policyOf(rules, folder))),
+    questions: actions(section, rules, each).map((action, id) => question(id + 1, action)),
+  }));
   const [bare, ours]: number[][] = [[], []];
   const moment = { timeMs: Date.now() };
-  const measure = (policy: Policy, action: Action) => {
+  const measure = (of: typeof small, i: number): number => {
+    const [asked, sandbox] = [of?.questions[i], of?.sandbox];
+    if (asked === undefined || sandbox === undefined) return Number.NaN;
     const since = process.hrtime.bigint();
-    evaluate(policy, action, moment);
+    if (part === "evaluator") evaluate(sandbox.policy, asked.question, moment);
+    else Decision.encode(judge(Question.decode(asked.bytes), sandbox).decision).finish();
     return Number(process.hrtime.bigint() - since) / 1000;
   };
   for (let round = -2; round < rounds; round++) {
     for (let i = 0; i < each; i++) {
-      const [one, other] = [asked.small[i], asked.large[i]];
-      if (one === undefined || other === undefined) continue;
-      const [before, after] = [measure(small, one), measure(large, other)];
+      const [before, after] = [measure(small, i), measure(large, i)];
       // The first rounds are for the compiler of the JavaScript engine, and build the indexes.
       if (round < 0) continue;
       bare?.push(before);
       ours?.push(after);
     }
   }
-  return figure(`decision of the evaluator (${section}) among 10,000 rules`, "us", "among 10 rules", bare ?? [], ours ?? []);
+  const name = `decision among 10,000 rules (${section}, ${part})`;
+  return figure(name, "us", "among 10 rules", bare ?? [], ours ?? []);
+}
+
+function question(id: number, action: Action) {
+  const question = Question.create({ ...action, id, sandbox: "bench", epoch: 1 });
+  return { question, bytes: Question.encode(question).finish() };
+}
+
+function sandboxOf(policy: Policy) {
+  const record: SandboxRecord = {
+    name: "bench",
+    policyPath: "bench.yaml",
+    sources: [],
+    policyHash: policy.hash,
+    variables: {},
+    command: [],
+    terminal: false,
+    detached: false,
+    term: "",
+    epoch: 1,
+  };
+  return { record, policy, info: undefined, lost: false };
 }
 
 /** Bytes of the tables as they are sent to the loader. */

@@ -45,7 +45,15 @@ export function figure(
 ): Figure {
   const [before, after] = [spread(baseline), spread(ours)];
   const ratio = round(after.p50 / before.p50);
-  return { name, unit, baselineIs, baseline: before, ours: after, ratio, ratioP99: round(after.p99 / before.p99) };
+  return {
+    name,
+    unit,
+    baselineIs,
+    baseline: before,
+    ours: after,
+    ratio,
+    ratioP99: round(after.p99 / before.p99),
+  };
 }
 
 function round(value: number): number {

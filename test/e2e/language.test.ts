@@ -66,7 +66,8 @@ describe("where an exec comes from", () => {
   });
 
   test("a program that led to it, also when every process between has died", async () => {
-    const script = "setsid -f sh -c '(sleep 0.2; tty >late 2>&1; echo ended $? >>late) &'; sleep 1; tty; cat late";
+    const script =
+      "setsid -f sh -c '(sleep 0.2; tty >late 2>&1; echo ended $? >>late) &'; sleep 1; tty; cat late";
     const result = await run(script);
     expect(result.stdout).toMatch(/^not a tty\n/);
     expect(result.stdout).toMatch(/ended 126\n$/);
@@ -75,19 +76,22 @@ describe("where an exec comes from", () => {
 
 describe("what a file is", () => {
   test("a copy under another name has the hash of the file, and another file has not", async () => {
-    const script = "cp /usr/bin/tac mine; cp /usr/bin/rev other; echo ab | ./mine; echo $?; echo ab | ./other";
+    const script =
+      "cp /usr/bin/tac mine; cp /usr/bin/rev other; echo ab | ./mine; echo $?; echo ab | ./other";
     const result = await run(script);
     expect(result.stdout).toBe("126\nba\n");
   });
 
   test("a file that was changed after it was denied is another file", async () => {
-    const script = "cp /usr/bin/tac mine; ./mine </dev/null; echo $?; cat /usr/bin/rev >mine; echo ab | ./mine";
+    const script =
+      "cp /usr/bin/tac mine; ./mine </dev/null; echo $?; cat /usr/bin/rev >mine; echo ab | ./mine";
     const result = await run(script);
     expect(result.stdout).toBe("126\nba\n");
   });
 
   test("a script of the workspace, by itself and by what it is told", async () => {
-    const script = "printf '#!/usr/bin/sh\\necho ran\\n' >tool; chmod +x tool; ./tool danger; echo $?; ./tool safe";
+    const script =
+      "printf '#!/usr/bin/sh\\necho ran\\n' >tool; chmod +x tool; ./tool danger; echo $?; ./tool safe";
     const result = await run(script);
     expect(result.stdout).toBe("126\nran\n");
   });
@@ -115,15 +119,32 @@ describe("observe mode", () => {
     const record = records.find(({ summary }) => summary.includes("/usr/bin/uname"));
     expect(record).toMatchObject({ verdict: Verdict.ALLOW, severity: "high", tags: ["reconnaissance"] });
     expect(record?.summary).toContain("would be: deny by exec/would-deny");
-    const found = await fixture.clawsec.must("audit", "search", "--sandbox", result.name, "--severity", "high", "--json");
+    const found = await fixture.clawsec.must(
+      "audit",
+      "search",
+      "--sandbox",
+      result.name,
+      "--severity",
+      "high",
+      "--json",
+    );
     expect(JSON.parse(found).records.length).toBeGreaterThan(0);
-    const none = await fixture.clawsec.must("audit", "search", "--sandbox", result.name, "--tag", "other", "--json");
+    const none = await fixture.clawsec.must(
+      "audit",
+      "search",
+      "--sandbox",
+      result.name,
+      "--tag",
+      "other",
+      "--json",
+    );
     expect(JSON.parse(none).records).toEqual([]);
   });
 });
 
 describe("requests of plain HTTP", () => {
-  const status = (path: string, more = "") => `curl -sS -m 20 -o /dev/null -w '%{http_code}\\n' ${more} http://allowed.test${path}`;
+  const status = (path: string, more = "") =>
+    `curl -sS -m 20 -o /dev/null -w '%{http_code}\\n' ${more} http://allowed.test${path}`;
 
   test("are allowed by method and path, one by one on a connection that is kept", async () => {
     const script = [
