@@ -149,7 +149,17 @@ export class Connection {
   }
 }
 
-const anyRecord = { sandbox: "", kinds: [], verdicts: [], severities: [], tag: "", text: "", sinceUs: 0, untilUs: 0, afterId: 0 };
+const anyRecord = {
+  sandbox: "",
+  kinds: [],
+  verdicts: [],
+  severities: [],
+  tag: "",
+  text: "",
+  sinceUs: 0,
+  untilUs: 0,
+  afterId: 0,
+};
 
 function deadline(ms: number): [Metadata, { deadline: number }] {
   return [new Metadata(), { deadline: Date.now() + ms }];

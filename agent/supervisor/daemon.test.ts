@@ -32,9 +32,17 @@ function ended(sequence: number): Event {
 
 function summaries(): string[] {
   const audit = new AuditStore(world.paths.auditDb);
-  const none = { sandbox: "box", verdicts: [],
+  const none = {
+    sandbox: "box",
+    verdicts: [],
     severities: [],
-    tag: "", text: "", sinceUs: 0, untilUs: 0, afterId: 0, limit: 0 };
+    tag: "",
+    text: "",
+    sinceUs: 0,
+    untilUs: 0,
+    afterId: 0,
+    limit: 0,
+  };
   const { records } = audit.query({ ...none, kinds: ["sandbox"] });
   audit.close();
   return records.map(({ summary }) => summary);

@@ -38,8 +38,7 @@ export function filterOf(filter: Filter): { where: string; values: (string | num
   if (filter.sandbox) add("sandbox = ?", filter.sandbox);
   if (filter.kinds?.length) add(`kind IN (${marks(filter.kinds)})`, ...filter.kinds);
   if (filter.verdicts?.length) add(`verdict IN (${marks(filter.verdicts)})`, ...filter.verdicts);
-  if (filter.severities?.length)
-    add(`severity IN (${marks(filter.severities)})`, ...filter.severities);
+  if (filter.severities?.length) add(`severity IN (${marks(filter.severities)})`, ...filter.severities);
   if (filter.tag) add("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", filter.tag);
   if (filter.sinceUs) add("time_us >= ?", filter.sinceUs);
   if (filter.untilUs) add("time_us <= ?", filter.untilUs);

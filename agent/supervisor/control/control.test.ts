@@ -210,7 +210,12 @@ describe("holds", () => {
 
 describe("ReloadPolicy", () => {
   const reload = (fields: Partial<ReloadPolicyRequest> = { names: ["box"] }) =>
-    call(world.control, world.control.reloadPolicy, { names: [], all: false, policyPath: "", ...fields }, 5000);
+    call(
+      world.control,
+      world.control.reloadPolicy,
+      { names: [], all: false, policyPath: "", ...fields },
+      5000,
+    );
 
   test("applies a good candidate under the next epoch, and answers by it", async () => {
     await run();
@@ -267,8 +272,7 @@ describe("ReloadPolicy", () => {
   });
 
   const other = () => world.policy(RULES, "other");
-  const epochs = async () =>
-    (await reload({ all: true })).sandboxes.map(({ name, epoch }) => [name, epoch]);
+  const epochs = async () => (await reload({ all: true })).sandboxes.map(({ name, epoch }) => [name, epoch]);
 
   test("moves all sandboxes, or those that are named", async () => {
     await run();
@@ -302,7 +306,10 @@ describe("ReloadPolicy", () => {
       ["box", 2],
       ["box", 3],
     ]);
-    await world.loader.ask({ $case: "question", value: question(1, { epoch: 3 }, { executable: "/usr/bin/ls" }) });
+    await world.loader.ask({
+      $case: "question",
+      value: question(1, { epoch: 3 }, { executable: "/usr/bin/ls" }),
+    });
     expect(await world.loader.decision(1)).toMatchObject({ verdict: Verdict.ALLOW, epoch: 3 });
   });
 

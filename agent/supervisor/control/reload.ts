@@ -40,7 +40,11 @@ export async function reload(
       candidates.push(candidateOf(parts, sandbox, request.policyPath));
     } catch (error) {
       if (!(error instanceof Refusal) || error.code !== status.INVALID_ARGUMENT) throw error;
-      return { applied: false, diagnostics: error.message, sandboxes: sandboxes.map((each) => present(each)) };
+      return {
+        applied: false,
+        diagnostics: error.message,
+        sandboxes: sandboxes.map((each) => present(each)),
+      };
     }
   }
   const done: Candidate[] = [];
@@ -68,7 +72,10 @@ export async function reload(
 
 function targets(parts: Parts, { names, all }: ReloadPolicyRequest): Sandbox[] {
   if (all === names.length > 0) {
-    throw new Refusal(status.INVALID_ARGUMENT, "Name the sandboxes whose policy is to be reloaded, or say all of them.");
+    throw new Refusal(
+      status.INVALID_ARGUMENT,
+      "Name the sandboxes whose policy is to be reloaded, or say all of them.",
+    );
   }
   const live = ({ info }: Sandbox) => info === undefined || isLive(info.state);
   if (all) return parts.sandboxes.all().filter(live);

@@ -128,7 +128,13 @@ describe("the decider", () => {
     sent = [];
     current = sandbox();
     const log = makeLog({ kind: "none" });
-    decider = new Decider({ holds: book, rates, log, sandbox: () => current, send: (made) => sent.push(made) });
+    decider = new Decider({
+      holds: book,
+      rates,
+      log,
+      sandbox: () => current,
+      send: (made) => sent.push(made),
+    });
   });
   afterEach(() => {
     book.close();

@@ -2,8 +2,8 @@
 import type { Policy } from "../../../policy/index.js";
 import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
 import { sentence } from "../../common/grpc.js";
-import type { RuleNote } from "../audit/store.js";
 import { isLive } from "../../common/verdict.js";
+import type { RuleNote } from "../audit/store.js";
 import { storedPolicy } from "./compile.js";
 import type { SandboxRecord, SandboxStore } from "./store.js";
 
