@@ -1,0 +1,28 @@
+/** The ready policies are right, laid out as `policy fmt` does, and decide what their tests say. */
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { packageRoot } from "../common/paths.js";
+import { PolicyFolder } from "../testing/policy-folder.js";
+
+const folder = new PolicyFolder();
+afterAll(folder.end);
+
+const packs = join(packageRoot(), "policy/packs");
+const pack = (name: string) => join(packs, `${name}.yaml`);
+
+test("their test files pass, all of them", async () => {
+  const { code, out } = await folder.cli("test", packs);
+  expect(out).toMatch(/^\d\d passed, 0 failed$/m);
+  expect(code).toBe(0);
+});
+
+test("they are laid out as policy fmt does", async () => {
+  expect(await folder.cli("fmt", "--check", pack("default"), pack("openclaw"))).toMatchObject({ code: 0 });
+});
+
+test("they have no errors, and the default policy not even a warning", async () => {
+  const plain = await folder.cli("check", pack("default"), "--strict", "--var", `workspace=${folder.folder}`);
+  expect(plain).toMatchObject({ code: 0 });
+  const values = ["openclaw", "home", "gatewayToken", "modelKey"].flatMap((name) => ["--var", `${name}=/x`]);
+  expect(await folder.cli("check", pack("openclaw"), ...values)).toMatchObject({ code: 0 });
+});
