@@ -5,6 +5,7 @@ import type { FileGuard } from "../../proto/gen/clawsec/v1/loader.js";
 import { below, between, isWithin, join, parent } from "../match/path.js";
 import type { Mount } from "../model.js";
 import type { Denial } from "./apparmor.js";
+import type { Share } from "./apparmor-pattern.js";
 import type { Located, View } from "./host.js";
 
 /** A bind of a path over itself. */
@@ -32,6 +33,8 @@ export class Draft {
   readonly masked: string[] = [];
   readonly guards: FileGuard[] = [];
   readonly denials: Denial[] = [];
+  /** What AppArmor's automaton has to bear of it. */
+  readonly shares: Share[] = [];
 
   constructor(readonly view: View) {}
 
@@ -69,6 +72,8 @@ export class Plan {
   readonly #masked = new Set<string>();
   readonly #guards = new Map<string, FileGuard>();
   readonly #denials: Denial[] = [];
+  /** Of all rules so far. */
+  readonly shares: Share[] = [];
 
   constructor(readonly view: View) {}
 
@@ -88,6 +93,7 @@ export class Plan {
     for (const path of draft.masked) this.#masked.add(path);
     for (const guard of draft.guards) this.#guard(this.#guards, guard);
     this.#denials.push(...draft.denials);
+    this.shares.push(...draft.shares);
   }
 
   #guard(guards: Map<string, FileGuard>, { path, open, names }: FileGuard): void {

@@ -18,6 +18,7 @@
 import { expandBraces } from "../match/glob.js";
 import { isWithin, type PatternScope, patternScopes } from "../match/path.js";
 import type { FileOperationName, FileRule, Policy } from "../model.js";
+import type { Share } from "./apparmor-pattern.js";
 import { Exceptions } from "./exceptions.js";
 import { lowerByPattern } from "./file-patterns.js";
 import { Draft, type LoweredFiles, Plan } from "./file-plan.js";
@@ -46,7 +47,7 @@ export function lowerFiles(layers: FileLayers, report: Report): LoweredFiles {
   const plan = new Plan(layers.view);
   const earlier = new Exceptions();
   for (const rule of layers.policy.file) {
-    const lowering = new Lowering(layers, earlier, new FileReport(rule, layers, report));
+    const lowering = new Lowering(layers, earlier, plan.shares, new FileReport(rule, layers, report));
     lowering.rule(rule);
     if (!lowering.say.refused) plan.take(lowering.draft);
     earlier.add(rule);
@@ -61,6 +62,8 @@ class Lowering {
   constructor(
     readonly layers: FileLayers,
     readonly earlier: Exceptions,
+    /** What earlier rules have taken of AppArmor's automaton. */
+    readonly shares: readonly Share[],
     readonly say: FileReport,
   ) {
     this.draft = new Draft(layers.view);

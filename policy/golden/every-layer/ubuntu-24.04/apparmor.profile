@@ -1,4 +1,4 @@
-profile "clawsec-every-layer" flags=(attach_disconnected,mediate_deleted) {
+profile "clawsec-every-layer" flags=(mediate_deleted) {
   file,
   capability,
   network,
@@ -7,5 +7,5 @@ profile "clawsec-every-layer" flags=(attach_disconnected,mediate_deleted) {
   unix,
   dbus,
   # file/dotenv
-  audit deny "/home/agent/work/{,**/}.env{,/}" rmx,
+  audit deny "/home/agent/work/{,**/}.env{,/}" rmlx,
 }
