@@ -32,8 +32,10 @@ async function main(): Promise<boolean> {
     if (shown.has(head) || shown.size >= 5) continue;
     shown.add(head);
     const file = join(folder, `fuzz-${finding.kind}-${seed}-${finding.number}.yaml`);
+    // First as it is: whoever has seen enough need not wait.
+    writeFileSync(file, finding.text);
+    console.log(`fuzz: ${finding.kind} at input ${finding.number}, in ${file}: ${head}`);
     writeFileSync(file, await shrink({ seeds, seed }, finding));
-    console.log(`fuzz: ${finding.kind} at input ${finding.number}, made small in ${file}: ${head}`);
   }
   const count = (kind: string) => outcome.findings.filter((finding) => finding.kind === kind).length;
   const { reached, seconds, peakMb, slowestMs } = outcome;

@@ -3,7 +3,7 @@
 import { type Finding, type FuzzOptions, fuzz } from "./run.js";
 
 /** Tries that shrinking may take. Each is a worker of its own. */
-const MOST_TRIES = 150;
+const MOST_TRIES = 60;
 
 /** What two findings have in common: the kind, and where it was thrown. */
 function sign({ kind, why }: Finding): string {
