@@ -33,7 +33,13 @@ export class ConfinedProbe {
    *
    * @throws Error when it does not start, or the kernel says that it runs under anything else.
    */
-  static async start(through: Through, profile: string, view: View, folder: string): Promise<ConfinedProbe> {
+  static async start(
+    through: Through,
+    profile: string,
+    view: View,
+    folder: string,
+    mounts: readonly string[] = [],
+  ): Promise<ConfinedProbe> {
     // Descriptor 3 of the probe: a folder that no name in its view leads to.
     const outside = openSync(view.outside, "r");
     const pidFile = `${folder}/pid`;
@@ -45,7 +51,7 @@ export class ConfinedProbe {
             "--preserve-fds=1",
             `--pid-file=${pidFile}`,
             "--bundle",
-            bundle(view, profile, folder),
+            bundle(view, profile, folder, mounts),
             "probe",
           ]
         : [`${view.root}/probe`, "enter", view.root, profile];
@@ -114,7 +120,7 @@ export class ConfinedProbe {
 }
 
 /** An OCI bundle like a sandbox's: no capabilities, no_new_privs, namespaces of its own, mounts made by runc. */
-function bundle(view: View, profile: string, folder: string): string {
+function bundle(view: View, profile: string, folder: string, mounts: readonly string[]): string {
   const path = `${folder}/bundle`;
   mkdirSync(path);
   const configuration = {
@@ -132,6 +138,12 @@ function bundle(view: View, profile: string, folder: string): string {
       { destination: "/proc", type: "proc", source: "proc" },
       { destination: "/bound", type: "bind", source: view.bound, options: ["rbind", "rw"] },
       { destination: "/tmpfs", type: "bind", source: view.tmpfs, options: ["rbind", "rw"] },
+      ...mounts.map((path) => ({
+        destination: path,
+        type: "bind",
+        source: `${view.root}${path}`,
+        options: ["rbind", "rw"],
+      })),
     ],
     linux: { namespaces: ["pid", "mount", "ipc", "uts", "cgroup", "network"].map((type) => ({ type })) },
   };

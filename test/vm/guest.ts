@@ -38,23 +38,36 @@ async function report(job: Job, folder: string): Promise<Report> {
     return { outcome: "profile refused", message: loaded.stderr || (loaded.error?.message ?? "no message") };
 
   let confined: ConfinedProbe;
+  const mounts = job.mounts ?? [];
+  view.mount(mounts);
+  // Mounts alone refuse some operations: what shows that is a free program that has them, too.
+  const control =
+    mounts.length === 0
+      ? { program: free, known: controls }
+      : {
+          program: await ConfinedProbe.start("pivot_root", "", view, folder),
+          known: new Map<string, Verdict>(),
+        };
   try {
-    confined = await ConfinedProbe.start(job.through, job.profileName, view, folder);
+    confined = await ConfinedProbe.start(job.through, job.profileName, view, folder, mounts);
   } catch (error) {
     const lines = auditLines().join("\n");
+    if (control.program !== free) await control.program.stop();
+    view.unmount();
     return { outcome: "program not started", message: `${(error as Error).message}\n${lines}` };
   }
   const findings: Finding[] = [];
   for (const operation of job.operations) {
     const key = JSON.stringify(operation);
-    const unconfined = controls.get(key) ?? (await attempt(free, operation));
-    controls.set(key, unconfined);
+    const unconfined = control.known.get(key) ?? (await attempt(control.program, operation));
+    control.known.set(key, unconfined);
     auditLines();
     const verdict = await attempt(confined, operation);
     findings.push({ verdict, unconfined, audit: auditLines() });
   }
   await confined.stop();
-  view.reset();
+  if (control.program !== free) await control.program.stop();
+  view.unmount();
   return { outcome: "done", warnings: loaded.stderr, findings };
 }
 

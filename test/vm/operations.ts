@@ -69,6 +69,8 @@ export interface Job {
   readonly profileName: string;
   readonly through: Through;
   readonly operations: readonly Operation[];
+  /** Folders of the view that are mount points while the job runs, outer ones first. */
+  readonly mounts?: readonly string[];
 }
 
 /** "allowed", "denied" (EACCES), the name of another error, or "not reached: ..." with the step that failed before. */

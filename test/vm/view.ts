@@ -30,6 +30,7 @@ export class View {
   readonly outside: string;
   readonly #probe: string;
   readonly #servers: Server[] = [];
+  readonly #kept: string[] = [];
 
   constructor(root: string, probe: string) {
     this.root = root;
@@ -52,13 +53,38 @@ export class View {
     for (const folder of [root, this.bound, this.tmpfs, this.outside]) chmodSync(folder, 0o777);
   }
 
+  /** Makes folders mount points, each bound over itself, until `unmount`. They stay there and empty at each reset. */
+  mount(folders: readonly string[]): void {
+    for (const folder of folders) {
+      const path = join(this.root, folder);
+      this.#folder(path);
+      mount("--bind", path, path);
+      this.#kept.push(path);
+    }
+  }
+
+  /** Undoes `mount`, and resets. */
+  unmount(): void {
+    for (const path of this.#kept.splice(0).reverse()) run("umount", path);
+    this.reset();
+  }
+
   /** Removes all but the probe and the mounts themselves. */
   reset(): void {
     for (const server of this.#servers.splice(0)) server.close();
     for (const folder of [this.root, this.bound, this.tmpfs])
       for (const name of readdirSync(folder))
         if (folder !== this.root || !["probe", "proc", "bound", "tmpfs"].includes(name))
-          rmSync(join(folder, name), { recursive: true, force: true });
+          this.#remove(join(folder, name));
+  }
+
+  #remove(path: string): void {
+    if (!this.#kept.some((kept) => `${kept}/`.startsWith(`${path}/`))) {
+      rmSync(path, { recursive: true, force: true });
+      return;
+    }
+    own(path);
+    for (const name of readdirSync(path)) this.#remove(join(path, name));
   }
 
   /** Makes one thing and the folders above it. */
@@ -84,21 +110,29 @@ export class View {
         this.#servers.push(createServer().listen(path));
         break;
     }
-    chownSync(path, UID, UID);
-    chmodSync(path, 0o777);
+    own(path);
   }
 
   #folder(path: string): void {
     if (path === this.root || lstatSync(path, { throwIfNoEntry: false }) !== undefined) return;
     this.#folder(dirname(path));
     mkdirSync(path);
-    chownSync(path, UID, UID);
-    chmodSync(path, 0o777);
+    own(path);
   }
+}
+
+function own(path: string): void {
+  chownSync(path, UID, UID);
+  chmodSync(path, 0o777);
 }
 
 function mount(...args: string[]): void {
   mkdirSync(args.at(-1) ?? "", { recursive: true });
-  const done = spawnSync("mount", args, { encoding: "utf8" });
-  if (done.status !== 0) throw new Error(`mount ${args.join(" ")}: ${done.stderr}`);
+  run("mount", ...args);
+}
+
+function run(program: string, ...args: string[]): void {
+  const done = spawnSync(program, args, { encoding: "utf8", timeout: 10_000 });
+  if (done.status !== 0)
+    throw new Error(`${program} ${args.join(" ")}: ${done.stderr || (done.error?.message ?? "")}`);
 }
