@@ -56,8 +56,8 @@ function work(job: Job): void {
       given === undefined
         ? inputOf(job.seeds, job.seed, number)
         : { text: given, base: job.seeds.files[0] ?? "" };
-    const started = performance.now();
-    state[1] = performance.timeOrigin + started;
+    const before = process.threadCpuUsage();
+    state[1] = performance.timeOrigin + performance.now();
     state[0] = number + 1;
     try {
       reached[consume(text, base, number)] += 1;
@@ -69,7 +69,8 @@ function work(job: Job): void {
         error: again(text, base, number),
       } satisfies Message);
     }
-    slowest = Math.max(slowest, performance.now() - started);
+    const { user, system } = process.threadCpuUsage(before);
+    slowest = Math.max(slowest, (user + system) / 1000);
     state[2] = (state[2] ?? 0) + 1;
     state[3] = slowest;
   }
