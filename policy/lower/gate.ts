@@ -1,6 +1,7 @@
 // Network rules as the egress gate's table. A row decides what it can see: name or address, port, the protocol of the
 // first bytes, method and path of a request. What needs a person, the time or a count becomes an ASK row: the gate
-// asks, and the evaluator finds the rule.
+// asks, and the evaluator finds the rule; the gate then opens the private addresses of that rule's rows, not of the one
+// that asked.
 //
 // Order, so that a row never decides what another rule has a say in: locked denials, locked holds, then all other
 // rules in the order of the policy.
@@ -33,11 +34,10 @@ const PROTOCOLS: Readonly<Record<ProtocolName, readonly ObservedProtocol[]>> = {
 
 /** The table, and a row of explanation for each network rule. */
 export function lowerNetwork(policy: Policy, capabilities: Capabilities, report: Report): NetworkTable {
-  for (const [place, rule] of policy.network.entries()) {
+  for (const rule of policy.network) {
     if (!capabilities.need(report, ["netns.sk_lookup"], rule.id, rule.origin)) continue;
     checkCidrs(rule, report);
     checkResolves(rule, policy, report);
-    checkStandIn(rule, place, policy, report);
     explain(rule, policy, report);
   }
   const locked = policy.network.filter((rule) => rule.locked);
@@ -47,7 +47,8 @@ export function lowerNetwork(policy: Policy, capabilities: Capabilities, report:
     rows: [
       ...locked.filter((rule) => rule.action === "deny").flatMap((rule) => rowsOf(rule)),
       ...locked.filter((rule) => rule.action !== "deny").flatMap((rule) => ask(rule)),
-      // The answer records the would-be verdict; the rows still say which private addresses a name may have.
+      // The answer records the would-be verdict; the rows of the rule that it names still say which private addresses a
+      // name may have.
       ...rest.flatMap((rule) => (!observes ? rowsOf(rule) : rule.mode === "observe" ? [] : ask(rule))),
     ],
     defaultVerdict: observes ? Verdict.ASK : ROW_VERDICTS[policy.defaults.network],
@@ -162,7 +163,7 @@ function checkCidrs(rule: NetworkRule, report: Report): void {
   }
 }
 
-/** Ranges that the gate refuses as the address of a name unless the row opens them; the usual ones, for a warning. */
+/** Ranges that the gate refuses as the address of a name unless the rule opens them; the usual ones, for a warning. */
 const PRIVATE = [
   "10.0.0.0/8",
   "172.16.0.0/12",
@@ -174,71 +175,6 @@ const PRIVATE = [
   "fc00::/7",
   "fe80::/10",
 ].map(known);
-
-/** What the gate lets a row open as literal addresses: a single one, or a range that is wholly in one of these. */
-const RESERVED = [
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.0.0.0/24",
-  "192.0.2.0/24",
-  "192.88.99.0/24",
-  "192.168.0.0/16",
-  "198.18.0.0/15",
-  "198.51.100.0/24",
-  "203.0.113.0/24",
-  "224.0.0.0/4",
-  "240.0.0.0/4",
-].map(known);
-
-function opensReserved(rule: NetworkRule): boolean {
-  const ranges = rule.cidr.map(known);
-  return (
-    rule.resolvesTo.length > 0 ||
-    ranges.some(
-      (r) => r.bits === 32 || RESERVED.some((around) => r.bits >= around.bits && overlaps(r, around)),
-    )
-  );
-}
-
-/**
- * The gate takes the private addresses that it may dial from the row that made it ask. So a row must not open some at
- * times when another rule is the one that permits, without opening them.
- */
-function checkStandIn(rule: NetworkRule, place: number, policy: Policy, report: Report): void {
-  const conditional = rule.when.length > 0 || rule.rate !== undefined;
-  if (!conditional || rule.action === "deny" || rule.mode === "observe" || !opensReserved(rule)) return;
-  const other = policy.network.find(
-    (later, at) => at > place && later.action !== "deny" && later.mode !== "observe" && arePeers(rule, later),
-  );
-  const byDefault = policy.defaults.network !== "deny" || policy.mode === "observe";
-  if (other === undefined && !byDefault) return;
-  report.refuse(
-    "cannot-enforce",
-    rule.id,
-    "egress gate",
-    rule.origin,
-    `${rule.id} cannot be enforced: it opens private addresses only at times, and ${other?.id ?? "the default"} permits the same peers at others, without them`,
-    'Drop "when" and "rate" from the rule, or let the two be about different hosts.',
-  );
-}
-
-/** Whether a connection could be to a peer of both rules. */
-function arePeers(one: NetworkRule, other: NetworkRule): boolean {
-  return (
-    one.host.some((a) =>
-      other.host.some((b) => a === b || matchHost(a, sample(b)) || matchHost(b, sample(a))),
-    ) || one.cidr.some((a) => other.cidr.some((b) => overlaps(known(a), known(b))))
-  );
-}
-
-/** A name that a host pattern matches. */
-function sample(pattern: string): string {
-  return pattern === "*" ? "any" : pattern.replace(/^\*/, "any");
-}
 
 function checkResolves(rule: NetworkRule, policy: Policy, report: Report): void {
   if (rule.action === "deny") return;

@@ -83,25 +83,22 @@ pub(crate) fn check(address: IpAddr, opened: &[IpNet], own: &HashSet<IpAddr>) ->
     }
 }
 
-/// Checks an address that the client dialled itself and that a row's range has in it.
+/// Checks an address that the client dialled itself and that each of these ranges has in it.
 ///
 /// A range that is wholly reserved names what it opens; `0.0.0.0/0` does not open cloud metadata by the way.
 pub(crate) fn check_literal(
     address: Ipv4Addr,
-    range: Option<IpNet>,
+    ranges: &[IpNet],
     opened: &[IpNet],
     own: &HashSet<IpAddr>,
 ) -> Result<(), String> {
     let address = IpAddr::V4(address);
-    let named = match range {
-        Some(range) if range.prefix_len() == range.max_prefix_len() => true,
-        Some(range) => {
-            let inside = RESERVED.iter().any(|(net, _)| net.contains(&range));
-            inside && !own.contains(&address)
-        }
-        None => false,
+    let names_it = |range: &IpNet| {
+        let single = range.prefix_len() == range.max_prefix_len();
+        let inside = RESERVED.iter().any(|(net, _)| net.contains(range));
+        single || inside && !own.contains(&address)
     };
-    if named { Ok(()) } else { check(address, opened, own) }
+    if ranges.iter().any(names_it) { Ok(()) } else { check(address, opened, own) }
 }
 
 #[cfg(test)]
@@ -165,14 +162,16 @@ mod tests {
     #[test]
     fn a_wide_range_does_not_open_reserved_addresses_but_a_reserved_range_does() {
         let own = HashSet::from([ip("10.0.0.7")]);
-        let range = |text: &str| Some(text.parse::<IpNet>().expect("a range"));
+        let range = |text: &str| [text.parse::<IpNet>().expect("a range")];
         let metadata = Ipv4Addr::new(169, 254, 169, 254);
-        assert!(check_literal(metadata, range("0.0.0.0/0"), &[], &own).is_err());
-        assert!(check_literal(metadata, range("169.254.169.254/32"), &[], &own).is_ok());
-        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 8), range("10.0.0.0/8"), &[], &own).is_ok());
-        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 7), range("10.0.0.0/8"), &[], &own).is_err());
-        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 7), range("10.0.0.7/32"), &[], &own).is_ok());
-        assert!(check_literal(Ipv4Addr::new(1, 1, 1, 1), range("1.0.0.0/8"), &[], &own).is_ok());
-        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 8), None, &[], &own).is_err());
+        assert!(check_literal(metadata, &range("0.0.0.0/0"), &[], &own).is_err());
+        assert!(check_literal(metadata, &range("169.254.169.254/32"), &[], &own).is_ok());
+        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 8), &range("10.0.0.0/8"), &[], &own).is_ok());
+        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 7), &range("10.0.0.0/8"), &[], &own).is_err());
+        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 7), &range("10.0.0.7/32"), &[], &own).is_ok());
+        assert!(check_literal(Ipv4Addr::new(1, 1, 1, 1), &range("1.0.0.0/8"), &[], &own).is_ok());
+        let both = [range("0.0.0.0/0"), range("10.0.0.8/32")].concat();
+        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 8), &both, &[], &own).is_ok(), "one of them is enough");
+        assert!(check_literal(Ipv4Addr::new(10, 0, 0, 8), &[], &[], &own).is_err());
     }
 }

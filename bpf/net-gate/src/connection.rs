@@ -20,7 +20,7 @@ use crate::request::Sight;
 use crate::shared::Shared;
 use crate::splice;
 use crate::story::{Story, microseconds};
-use crate::table::{Destination, Ruling, is_open};
+use crate::table::{Destination, Ruling, Table, is_open};
 
 /// Serves one accepted connection to its end.
 pub(crate) async fn serve(shared: Arc<Shared>, client: TcpStream) {
@@ -147,7 +147,7 @@ impl Story<'_> {
         }
         let form = sight.observation.form();
         let ruling = self.ruling(&table, &sight);
-        if let Some(denied) = self.refused_unasked(&ruling, &sight) {
+        if let Some(denied) = self.refused_unasked(&table, &ruling, &sight) {
             self.deny(&sight, form, denied).await;
             return Next::Over;
         }
@@ -168,12 +168,12 @@ impl Story<'_> {
         }
     }
 
-    /// What needs no answer: another name inside, or an address that no row can lead to.
-    pub(crate) fn refused_unasked(&self, ruling: &Ruling, sight: &Sight) -> Option<Final> {
+    /// What needs no answer: another name inside, or an address that no rule can lead to.
+    pub(crate) fn refused_unasked(&self, table: &Table, ruling: &Ruling, sight: &Sight) -> Option<Final> {
         if let Some(denied) = self.mismatch(ruling, sight) {
             return Some(denied);
         }
-        match dial::check_before(&self.destination, ruling) {
+        match dial::check_before(&self.destination, &self.opening(table, ruling, None)) {
             Err(DialError::Refused(why) | DialError::Failed(why)) if is_open(ruling.verdict) => {
                 Some(Final::gate(pb::Verdict::Deny, &ruling.rule, &why))
             }
@@ -191,8 +191,9 @@ impl Story<'_> {
         // The table may have changed while somebody was asked.
         let table = self.shared.table.load_full();
         let ruling = self.ruling(&table, sight);
+        let opening = self.opening(&table, &ruling, decided.answered());
         let lookups = &self.shared.lookups;
-        let upstream = dial::dial(&table, &self.destination, self.port, &ruling, lookups).await;
+        let upstream = dial::dial(&table, &self.destination, self.port, &opening, lookups).await;
         let upstream = Arc::new(upstream.map_err(Unreached::Dial)?);
         let closed = |_| Unreached::Dial(DialError::Failed("it was closed at once".into()));
         let peer = upstream.peer_addr().map_err(closed)?;
@@ -218,7 +219,7 @@ impl Story<'_> {
             port: self.port,
             seen: sight.seen(),
             peer,
-            asked: decided.asked,
+            answered: decided.answered().map(Arc::from),
         }
     }
 

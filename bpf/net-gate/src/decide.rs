@@ -86,6 +86,11 @@ impl Final {
             hold,
         }
     }
+
+    /// The rule that an answer named; `None` where it was a row that decided.
+    pub(crate) fn answered(&self) -> Option<&str> {
+        self.asked.then_some(self.rule.as_str())
+    }
 }
 
 impl Story<'_> {

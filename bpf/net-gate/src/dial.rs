@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::address;
-use crate::table::{Destination, Ruling, Table};
+use crate::table::{Destination, Opening, Table};
 
 /// Longest time for the system's resolver.
 const RESOLVE_TIME: Duration = Duration::from_secs(10);
@@ -23,24 +23,24 @@ pub(crate) const LOOKUPS: usize = 32;
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum DialError {
-    /// The address is not one that the row may lead to.
+    /// The address is not one that the rule may lead to.
     Refused(String),
     /// No address, or nobody answered there.
     Failed(String),
 }
 
 /// Checks what can be checked before anybody is asked: an address that the client brought itself.
-pub(crate) fn check_before(destination: &Destination, ruling: &Ruling) -> Result<(), DialError> {
+pub(crate) fn check_before(destination: &Destination, opening: &Opening) -> Result<(), DialError> {
     let Destination::Address(address) = destination else { return Ok(()) };
     let own = own()?;
-    address::check_literal(*address, ruling.range, &ruling.opened, &own).map_err(DialError::Refused)
+    address::check_literal(*address, &opening.ranges, &opening.opened, &own).map_err(DialError::Refused)
 }
 
-/// Whether this address would be dialled for this destination under this ruling.
-pub(crate) fn may_dial(destination: &Destination, ruling: &Ruling, peer: IpAddr) -> bool {
+/// Whether this address would be dialled for this destination where this is open.
+pub(crate) fn may_dial(destination: &Destination, opening: &Opening, peer: IpAddr) -> bool {
     match destination {
-        Destination::Address(_) => check_before(destination, ruling).is_ok(),
-        Destination::Name(_) => own().is_ok_and(|own| address::check(peer, &ruling.opened, &own).is_ok()),
+        Destination::Address(_) => check_before(destination, opening).is_ok(),
+        Destination::Name(_) => own().is_ok_and(|own| address::check(peer, &opening.opened, &own).is_ok()),
     }
 }
 
@@ -49,12 +49,12 @@ pub(crate) async fn dial(
     table: &Table,
     destination: &Destination,
     port: u16,
-    ruling: &Ruling,
+    opening: &Opening,
     lookups: &Semaphore,
 ) -> Result<TcpStream, DialError> {
     let addresses = match destination {
         Destination::Address(address) => {
-            check_before(destination, ruling)?;
+            check_before(destination, opening)?;
             vec![IpAddr::V4(*address)]
         }
         Destination::Name(name) => {
@@ -66,7 +66,7 @@ pub(crate) async fn dial(
             let mut refused = None;
             let mut passed = Vec::new();
             for answer in answers {
-                match address::check(answer, &ruling.opened, &own) {
+                match address::check(answer, &opening.opened, &own) {
                     Ok(()) => passed.push(answer),
                     Err(why) => refused = Some(why),
                 }

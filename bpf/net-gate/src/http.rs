@@ -31,6 +31,7 @@ use crate::refuse::{self, Kind};
 use crate::request::{Request, Sight};
 use crate::story::Story;
 use crate::stream::Stream;
+use crate::table::{Ruling, Table};
 
 /// Longest head of a request or a response, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -40,13 +41,16 @@ const LONGEST_HEAD: usize = 64 * 1024;
 #[error("the connection ends without an answer")]
 struct NoAnswer;
 
+/// What the address of a connection was checked under last: the epoch, the rule of the row, and the rule that an answer
+/// named. What may be dialled depends on all three.
+type Checked = (u64, Arc<str>, Option<Arc<str>>);
+
 /// The server's side.
 #[derive(Debug)]
 struct Upstream {
     requests: SendRequest<Incoming>,
     stream: Arc<TcpStream>,
-    /// Epoch and rule that its address was checked under last.
-    checked: (u64, Arc<str>),
+    checked: Checked,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -123,7 +127,7 @@ impl Reading<'_> {
         let unfit = host.err().or_else(|| message::not_carried(&request));
         let refused = match unfit {
             Some(why) => Some(story.own_denial(&ruling, NOT_CARRIED, why)),
-            None => story.refused_unasked(&ruling, &sight),
+            None => story.refused_unasked(&table, &ruling, &sight),
         };
         if let Some(denied) = refused {
             return Ok(deny(&story, &sight, denied));
@@ -189,7 +193,7 @@ impl Reading<'_> {
 
     async fn dial(&self, story: &Story<'_>, sight: &Sight, decided: &Final) -> Result<Upstream, Unreached> {
         let table = story.shared.table.load_full();
-        let checked = (table.epoch, story.ruling(&table, sight).rule);
+        let checked = checked(&table, &story.ruling(&table, sight), decided);
         let stream = story.reach(self.connection, sight, decided).await?;
         let io = TokioIo::new(Stream::new(stream.clone()));
         let made = Client::new().preserve_header_case(true).max_buf_size(LONGEST_HEAD).handshake(io).await;
@@ -223,12 +227,13 @@ impl Reading<'_> {
         }
         let table = story.shared.table.load_full();
         let ruling = story.ruling(&table, sight);
-        let checked = (table.epoch, ruling.rule.clone());
+        let checked = checked(&table, &ruling, decided);
         if checked == upstream.checked {
             return Ok(());
         }
         if !story.shared.stands(&grant) {
-            return Err(refused(match dial::may_dial(&story.destination, &ruling, peer.ip()) {
+            let opening = story.opening(&table, &ruling, decided.answered());
+            return Err(refused(match dial::may_dial(&story.destination, &opening, peer.ip()) {
                 true => CHANGED,
                 false => "the rule does not allow the address that this connection leads to",
             }));
@@ -236,6 +241,10 @@ impl Reading<'_> {
         upstream.checked = checked;
         Ok(())
     }
+}
+
+fn checked(table: &Table, ruling: &Ruling, decided: &Final) -> Checked {
+    (table.epoch, ruling.rule.clone(), decided.answered().map(Arc::from))
 }
 
 fn deny(story: &Story<'_>, sight: &Sight, mut denied: Final) -> Response<Body> {

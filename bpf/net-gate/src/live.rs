@@ -39,8 +39,8 @@ pub(crate) struct Grant {
     pub(crate) seen: Seen,
     /// The address that was dialled.
     pub(crate) peer: std::net::IpAddr,
-    /// It was an answer to a question, not a row that allowed it.
-    pub(crate) asked: bool,
+    /// It was an answer to a question, not a row that allowed it: the rule that the answer named.
+    pub(crate) answered: Option<Arc<str>>,
 }
 
 impl Connection {

@@ -10,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::name::Pattern;
 use crate::request::{PathReading, Request, Seen};
-use crate::table::{Destination, Ruling, TableError, is_open};
+use crate::table::{Destination, Opening, Ruling, TableError, is_open};
 
 /// Memory that one compiled expression may take. It bounds what a policy can make the loader hold, and the time of a
 /// match, which grows with the length of the path only.
@@ -70,9 +70,9 @@ impl Row {
         }
         let opened =
             row.resolves_to.iter().map(|cidr| range(cidr).map_err(&fail)).collect::<Result<_, _>>()?;
-        let range = match &what {
-            What::Addresses(range) => Some(*range),
-            What::Names(_) => None,
+        let ranges = match &what {
+            What::Addresses(range) => Arc::from([*range]),
+            What::Names(_) => Arc::from([]),
         };
         let mut protocols: Vec<pb::ObservedProtocol> = row.protocols().collect();
         if protocols.len() != row.protocols.len() || protocols.contains(&pb::ObservedProtocol::Unspecified) {
@@ -89,8 +89,7 @@ impl Row {
             verdict: row.verdict(),
             rule: row.rule.as_str().into(),
             message: if row.message.is_empty() { "the policy denies it" } else { &row.message }.into(),
-            opened,
-            range,
+            opening: Opening { opened, ranges },
             observed: None,
         };
         Ok(Self {
@@ -236,8 +235,7 @@ pub(crate) fn unclear(row: &Row, why: &str) -> Ruling {
         message: Arc::from(format!(
             "servers do not agree on what this path is: {why}; {rule} is about paths and cannot decide it"
         )),
-        opened: Arc::from([]),
-        range: None,
+        opening: Opening::default(),
         observed: None,
     }
 }

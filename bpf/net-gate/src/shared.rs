@@ -93,16 +93,18 @@ impl Shared {
     /// asks, an answer that was given stands, and what a row allowed by itself does not. A connection that carries HTTP
     /// and is not read as such cannot stand where the table looks at requests now.
     pub(crate) fn stands(&self, grant: &Grant) -> bool {
-        let Grant { subject, destination, port, seen, .. } = grant;
+        let Grant { subject, destination, port, seen, peer, answered } = grant;
+        let table = self.table.load();
         let unread = *seen == Seen::Protocol(pb::ObservedProtocol::Http)
-            && self.table.load().looks_at_requests(subject, destination, *port);
-        let ruling = self.ruling(grant);
+            && table.looks_at_requests(subject, destination, *port);
+        let ruling = table.rule_for(subject, destination, *port, seen);
         let verdict = match ruling.verdict {
             pb::Verdict::Allow | pb::Verdict::Log => true,
-            pb::Verdict::Hold | pb::Verdict::Ask => grant.asked,
+            pb::Verdict::Hold | pb::Verdict::Ask => answered.is_some(),
             pb::Verdict::Deny | pb::Verdict::Unspecified => false,
         };
-        verdict && !unread && dial::may_dial(destination, &ruling, grant.peer)
+        let opening = table.opening(&ruling, answered.as_deref(), subject, destination, *port);
+        verdict && !unread && dial::may_dial(destination, &opening, *peer)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::refuse::{self, Kind};
 use crate::report;
 use crate::request::Sight;
 use crate::shared::Shared;
-use crate::table::{Destination, Ruling, Table, is_open};
+use crate::table::{Destination, Opening, Ruling, Table, is_open};
 
 /// A connection whose subject is known, or one request of it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,11 @@ impl Story<'_> {
     /// What a table says.
     pub(crate) fn ruling(&self, table: &Table, sight: &Sight) -> Ruling {
         table.rule_for(&self.subject, &self.destination, self.port, &sight.seen())
+    }
+
+    /// What a table's ruling lets be dialled, `answered` being the rule that an answer named, if there was one.
+    pub(crate) fn opening(&self, table: &Table, ruling: &Ruling, answered: Option<&str>) -> Opening {
+        table.opening(ruling, answered, &self.subject, &self.destination, self.port)
     }
 
     /// A denial by the gate of what a row might have allowed; a row that denies keeps its own words.

@@ -49,12 +49,19 @@ pub(crate) struct Ruling {
     pub(crate) rule: Arc<str>,
     /// What the client is told on a denial.
     pub(crate) message: Arc<str>,
-    /// Reserved ranges that the row opens.
-    pub(crate) opened: Arc<[IpNet]>,
-    /// The row's range, when the row is about addresses.
-    pub(crate) range: Option<IpNet>,
+    /// What the row itself permits to dial. Of a row that asks, nothing follows: see [`Table::opening`].
+    pub(crate) opening: Opening,
     /// The first observing row that matched before: what would have been.
     pub(crate) observed: Option<Observed>,
+}
+
+/// Which addresses may be dialled that are not public.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Opening {
+    /// Reserved ranges that rows open for what a name leads to.
+    pub(crate) opened: Arc<[IpNet]>,
+    /// Ranges of rows about addresses, each with the address in it that the client dialled.
+    pub(crate) ranges: Arc<[IpNet]>,
 }
 
 /// A row that only watches.
@@ -92,8 +99,7 @@ impl Table {
             verdict: table.default_verdict(),
             rule: table.default_rule.as_str().into(),
             message: "no rule allows it".into(),
-            opened: Arc::from([]),
-            range: None,
+            opening: Opening::default(),
             observed: None,
         };
         Ok(Self { epoch, rows, default, hosts })
@@ -120,6 +126,34 @@ impl Table {
             }
         }
         Ruling { observed, ..self.default.clone() }
+    }
+
+    /// What may be dialled under a ruling. Where it asks, the row that asked says nothing about that, since another rule
+    /// may be what the answer goes by: it is what the rows of that rule open for this subject, destination and port. An
+    /// answer by no rule of the table opens nothing. `answered`: the rule that the answer names; `None`: nobody was
+    /// asked yet, and what any answer could open counts.
+    pub(crate) fn opening(
+        &self,
+        ruling: &Ruling,
+        answered: Option<&str>,
+        subject: &str,
+        destination: &Destination,
+        port: u16,
+    ) -> Opening {
+        match ruling.verdict {
+            pb::Verdict::Hold | pb::Verdict::Ask => {}
+            _ => return ruling.opening.clone(),
+        }
+        let rows: Vec<&Opening> = self
+            .concerned(subject, destination, port)
+            .filter(|row| !row.observe && is_open(row.ruling.verdict))
+            .filter(|row| answered.is_none_or(|rule| *row.ruling.rule == *rule))
+            .map(|row| &row.ruling.opening)
+            .collect();
+        Opening {
+            opened: rows.iter().flat_map(|row| row.opened.iter().copied()).collect(),
+            ranges: rows.iter().flat_map(|row| row.ranges.iter().copied()).collect(),
+        }
     }
 
     /// Whether the first bytes of a connection can make a difference to what is decided about it.
