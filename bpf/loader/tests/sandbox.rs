@@ -282,7 +282,7 @@ async fn secrets_arrive_rotate_and_are_emptied() {
     let mut request = request("vault", &["/usr/bin/sh", "-c", script]);
     request.secrets = vec![secret("first\n")];
     request.secrets_mount =
-        Some(pb::SecretsMount { path: "/run/secrets/clawsec".into(), uid: 1000, gid: 1000 });
+        Some(pb::SecretsMount { path: "/run/secrets/clawsec".into(), uid: 1000, gid: 1000, may_swap: false });
     client.create_sandbox(request).await.unwrap();
     let attached = attach(&mut client, "vault").await;
     start(&mut client, "vault").await;

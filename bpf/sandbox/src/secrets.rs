@@ -1,6 +1,6 @@
 //! Secrets of a sandbox: files in a tmpfs that exists in no mount namespace but the sandbox's.
 //!
-//! The file system is made detached and never swapped. The loader keeps a writable view of it, which is mounted nowhere;
+//! The file system is made detached and never swapped, unless the policy waives that. The loader keeps a writable view of it, which is mounted nowhere;
 //! the sandbox gets a read-only clone, moved into its mount namespace between create and start. So a value is never in
 //! an environment, a layer, a bundle, the host's mounts or on a disk, and it is emptied where open descriptors and
 //! maps see it: by truncation.
@@ -42,11 +42,11 @@ impl Secrets {
     /// Makes the file system, with no secret in it.
     ///
     /// # Errors
-    /// The kernel cannot make a tmpfs that is never swapped (6.4).
+    /// The kernel cannot make a tmpfs that is never swapped (6.4), and the policy does not waive it.
     pub fn new(mount: &pb::SecretsMount) -> Result<Self> {
         check_path("the secrets' mount", &mount.path)?;
         Ok(Self {
-            mount: detached_tmpfs()?,
+            mount: detached_tmpfs(mount.may_swap)?,
             target: mount.path.clone(),
             owner: (Uid::from_raw(mount.uid), Gid::from_raw(mount.gid)),
         })
@@ -148,13 +148,15 @@ fn move_into(namespace: &File, view: &OwnedFd, target: &str) -> Result<()> {
     move_mount(view, "", &target, "", flags).context(&what)
 }
 
-fn detached_tmpfs() -> Result<OwnedFd> {
-    let what = "a tmpfs that is never swapped (Linux 6.4 or newer)";
+fn detached_tmpfs(may_swap: bool) -> Result<OwnedFd> {
+    let what = if may_swap { "a tmpfs" } else { "a tmpfs that is never swapped (Linux 6.4 or newer)" };
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).context(what)?;
     for (key, value) in [("size", SIZE), ("nr_inodes", "1024"), ("mode", "0755")] {
         fsconfig_set_string(&context, key, value).context(what)?;
     }
-    fsconfig_set_flag(&context, "noswap").context(what)?;
+    if !may_swap {
+        fsconfig_set_flag(&context, "noswap").context(what)?;
+    }
     fsconfig_create(&context).context(what)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -183,5 +185,5 @@ fn check_name(name: &str) -> Result<()> {
 /// # Errors
 /// It cannot.
 pub(crate) fn probe() -> Result<()> {
-    detached_tmpfs().map(drop)
+    detached_tmpfs(false).map(drop)
 }

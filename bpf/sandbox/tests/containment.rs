@@ -191,7 +191,7 @@ async fn a_failed_create_leaves_nothing() {
 fn with_secret(name: &str, args: &[&str]) -> pb::CreateSandboxRequest {
     let mut request = request(name, args);
     request.secrets_mount =
-        Some(pb::SecretsMount { path: "/run/secrets/clawsec".into(), uid: 1000, gid: 1000 });
+        Some(pb::SecretsMount { path: "/run/secrets/clawsec".into(), uid: 1000, gid: 1000, may_swap: false });
     request.secrets = vec![pb::Secret { name: "token".into(), value: b"canary-4711".to_vec() }];
     request
 }
@@ -231,6 +231,27 @@ async fn a_secret_is_read_inside_rotated_in_place_and_gone_after_revoke() {
     world.sandboxes.kill("secret", "the test").await.unwrap();
     assert!(sandbox.put_secrets(vec![]).is_err());
     world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_never_swapped_unless_the_policy_waives_it() {
+    for (name, may_swap) in [("kept", false), ("swapped", true)] {
+        let world = World::new().await;
+        let mut request = with_secret(name, &["sleep", "100"]);
+        request.secrets_mount.as_mut().unwrap().may_swap = may_swap;
+        world.sandboxes.create(request).await.unwrap();
+        world.sandboxes.start(name).await.unwrap();
+        let pid = world.sandboxes.get(name).unwrap().init_pid();
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" /run/secrets/clawsec ")).unwrap();
+        let options: Vec<&str> = mount.rsplit(' ').next().unwrap().split(',').collect();
+        assert_eq!(options.contains(&"noswap"), !may_swap, "{mount}");
+        assert!(mount.contains(" - tmpfs ") && options.contains(&"size=8192k"), "{mount}");
+        let value = fs::read(format!("/proc/{pid}/root/run/secrets/clawsec/token")).unwrap();
+        assert_eq!(value, b"canary-4711");
+        world.sandboxes.kill(name, "the test").await.unwrap();
+        world.assert_nothing_left();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
