@@ -6,27 +6,39 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clawsec_proto as pb;
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Context, Error, Result, invalid};
 
-/// Compiling a profile with many patterns takes seconds.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest run of the parser. Compiling a profile with many patterns takes seconds, and with some patterns ("?" after
+/// "**") time and memory that double with each character.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest text of a profile, in bytes.
+const MAX_TEXT: usize = 1 << 20;
 const PREFIX: &str = "clawsec-";
 const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
 
 /// Loads a sandbox's profile. Blocks while the parser compiles it.
 ///
 /// # Errors
-/// [`Error::Precondition`] where the kernel has no AppArmor, [`Error::Invalid`] for a profile of another name.
+/// [`Error::Precondition`] where the kernel has no AppArmor, [`Error::Invalid`] for a profile of another name or one that
+/// is too long, [`Error::Failed`] where it is not compiled within 20 s.
 pub fn load(profile: &pb::AppArmorProfile, sandbox: &str) -> Result<()> {
     let name = &profile.name;
     if *name != format!("{PREFIX}{sandbox}") {
         return invalid(format!("the AppArmor profile of the sandbox {sandbox} is named {name:?}"));
+    }
+    if profile.text.len() > MAX_TEXT {
+        return invalid(format!(
+            "the AppArmor profile {name} has {} bytes, {MAX_TEXT} are possible; use fewer patterns in rules of \"file\"",
+            profile.text.len()
+        ));
     }
     enabled().map_err(|why| {
         let remedy = "boot with lsm=...,apparmor, or waive AppArmor in the policy";
@@ -105,6 +117,10 @@ fn user_of(profile: &str) -> Option<u32> {
 
 /// Runs apparmor_parser on a text; what it printed.
 fn parser(arguments: &[&str], text: &str) -> Result<String> {
+    parser_within(TIMEOUT, arguments, text)
+}
+
+fn parser_within(longest: Duration, arguments: &[&str], text: &str) -> Result<String> {
     const WHAT: &str = "apparmor_parser";
     let mut input = File::from(memfd_create("clawsec-profile", MemfdFlags::CLOEXEC).context(WHAT)?);
     input.write_all(text.as_bytes()).and_then(|()| input.rewind()).context(WHAT)?;
@@ -116,6 +132,8 @@ fn parser(arguments: &[&str], text: &str) -> Result<String> {
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // It may start workers, which must end with it.
+        .process_group(0)
         .spawn()
         .map_err(|error| {
             Error::Failed(format!("apparmor_parser cannot be run ({error}); install apparmor"))
@@ -125,9 +143,16 @@ fn parser(arguments: &[&str], text: &str) -> Result<String> {
         if let Some(status) = child.try_wait().context(WHAT)? {
             break status;
         }
-        if begin.elapsed() > TIMEOUT {
-            child.kill().and_then(|()| child.wait()).context(WHAT)?;
-            return Err(Error::Failed(format!("apparmor_parser did not end within {} s", TIMEOUT.as_secs())));
+        if begin.elapsed() > longest {
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                kill_process_group(group, Signal::KILL).context("ending apparmor_parser")?;
+            }
+            child.wait().context(WHAT)?;
+            return Err(Error::Failed(format!(
+                "apparmor_parser did not end within {} s and was killed; patterns in rules of \"file\" can take it \
+                 for ever: use fewer of them, and \"?\" and several \"*\" in one only where needed",
+                longest.as_secs()
+            )));
         }
         std::thread::sleep(Duration::from_millis(1));
     };
@@ -190,6 +215,39 @@ mod tests {
     fn a_profile_of_another_name_is_refused() {
         let error = load(&profile("docker-default", "profile docker-default {}"), "box").unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_refused_before_it_is_read() {
+        let long = |bytes| load(&profile("clawsec-box", &"#".repeat(bytes)), "box").unwrap_err();
+        let error = long(MAX_TEXT + 1);
+        assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains("1048577 bytes"), "{error}");
+        assert!(!long(MAX_TEXT).to_string().contains("are possible"));
+    }
+
+    #[test]
+    fn a_profile_that_takes_the_parser_for_ever_is_refused_in_time_and_the_parser_killed() {
+        let compile = |limit, count: usize| {
+            let wide = |at| format!("  deny \"/{{,**/}}*{at}{}\" rw,\n", "?".repeat(count));
+            let text =
+                format!("profile clawsec-box {{\n  file,\n{}}}\n", (10..40).map(wide).collect::<String>());
+            parser_within(limit, &["--skip-kernel-load", "--skip-cache", "--quiet"], &text)
+        };
+        if let Err(error) = compile(TIMEOUT, 1) {
+            // The allowance beside it; where the parser is not installed, that is the whole answer.
+            assert!(error.to_string().contains("install apparmor"), "{error}");
+            return;
+        }
+        let begin = Instant::now();
+        let error = compile(Duration::from_secs(1), 24).unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert!(error.to_string().contains("did not end within 1 s and was killed"), "{error}");
+        let children = fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid()));
+        let left = children.unwrap().split_whitespace().any(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with("apparmor_parser"))
+        });
+        assert!(!left, "a parser is still there");
     }
 
     #[test]
