@@ -57,7 +57,7 @@ const LARGEST_OPEN_FILES = 1_048_576;
 
 /** Lowers a policy. Deterministic: the same policy, host and inputs give the same bytes. */
 export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
-  const report = new Report(policy.waive);
+  const report = new Report(policy);
   const capabilities = new Capabilities(inputs.capabilities);
   const { sandbox } = policy;
   const args = inputs.command !== undefined && inputs.command.length > 0 ? inputs.command : sandbox.command;
@@ -127,6 +127,7 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
       path: policy.secrets.mount,
       uid: sandbox.user.uid,
       gid: sandbox.user.gid,
+      maySwap: report.isWaived("tmpfs.noswap"),
     },
     supervisorGraceMs: sandbox.supervisorGraceMs,
     detached: inputs.detached ?? false,

@@ -40,7 +40,14 @@ const FLOOR = "executable: /x, action: deny, locked: true";
 describe("what a file extends", () => {
   test("is read depth first and kept, the file itself last", () => {
     const { policy, sources } = parse("extends: [a, b]\n", { a: "extends: a0\n", a0: SANDBOX, b: "" });
-    expect(policy?.layers).toEqual(["a0", "a", "b", "main"].map((name) => ({ reference: name, file: name })));
+    expect(policy?.layers).toEqual(
+      [
+        ["a0", 0],
+        ["a", 0],
+        ["b", 2],
+        ["main", 0],
+      ].map(([name, first]) => ({ reference: name, file: name, first })),
+    );
     expect(sources.map((s) => s.file)).toEqual(["a0", "a", "b", "main"]);
     // The stored texts alone make the same policy again.
     const stored = new Map(sources.map((s) => [s.reference, s]));

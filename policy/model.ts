@@ -186,6 +186,8 @@ export interface PolicyLayer {
   readonly reference: string;
   /** What `Origin.file` says for it. */
   readonly file: string;
+  /** Index of the furthest file that it extends, all between being extended by it as well; its own when there is none. */
+  readonly first: number;
 }
 
 /** A way into a subject: an exec by one of `from` that matches. */

@@ -107,7 +107,7 @@ function readPolicy(
     description: metadata?.description ?? "",
     mode: modes.at(-1) ?? "enforce",
     waive: checkWaivers(context, readWaivers(context, nodes("waive")), all, files),
-    layers: layers.map(({ reference, file }) => ({ reference, file })),
+    layers: layers.map(({ reference, file, first }) => ({ reference, file, first })),
     subjects,
     defaults: readDefaults(context, nodes("defaults")),
     ...lists,

@@ -2,7 +2,8 @@
 
 import { type Capability, CapabilityState } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Diagnostic, Origin } from "../diagnostics.js";
-import type { Waiver } from "../model.js";
+import type { Policy, RuleBase, Waiver } from "../model.js";
+import { Floors } from "./floors.js";
 
 /** One rule, and the layer that enforces it on this host. */
 export interface ExplainRow {
@@ -43,8 +44,12 @@ export class Report {
   /** What was waived, and by which waiver. */
   readonly #waived = new Map<string, WaivedItem>();
 
-  constructor(waivers: readonly Waiver[] = []) {
-    this.#waivers = new Map(waivers.map((waiver) => [waiver.name, waiver]));
+  readonly #floors: Floors;
+
+  /** Without a policy, nothing is waived. */
+  constructor(policy?: Policy) {
+    this.#waivers = new Map((policy?.waive ?? []).map((waiver) => [waiver.name, waiver]));
+    this.#floors = new Floors(policy);
   }
 
   error(code: string, rule: string, layer: string, origin: Origin, message: string, remedy: string): void {
@@ -61,7 +66,8 @@ export class Report {
 
   /**
    * What cannot be enforced here: an error, or a warning when the policy waives the rule by its id, or the mechanism
-   * that is missing (code "missing-layer", layer: its name) by its own. True when it is waived.
+   * that is missing (code "missing-layer", layer: its name) by its own. A mechanism that a locked rule needs is not waived
+   * from outside: that is an error, too (code "locked"). True when it is waived.
    */
   refuse(
     code: string,
@@ -79,6 +85,11 @@ export class Report {
       return false;
     }
     this.#used.add(waiver.name);
+    const floor = waiver === byMechanism ? this.#floors.against(waiver, rule) : undefined;
+    if (floor !== undefined) {
+      this.#refuseLocked(floor, waiver);
+      return false;
+    }
     // A rule of many paths says it once; a mechanism is waived for each that needs it.
     const what = /^(exec|file|network)\//.test(rule) ? rule : layer;
     if (!this.#waived.has(what)) {
@@ -88,9 +99,22 @@ export class Report {
     return true;
   }
 
-  /** True when the rule was refused and the policy waives it. */
-  isWaived(rule: string): boolean {
-    return this.#waived.has(rule);
+  #refuseLocked(floor: RuleBase, { name, origin }: Waiver): void {
+    // A rule of many paths says it once.
+    if (this.diagnostics.some((d) => d.code === "locked" && d.rule === floor.id && d.layer === name)) return;
+    this.error(
+      "locked",
+      floor.id,
+      name,
+      origin,
+      `${name} cannot be waived here: the rule ${floor.id}, which is locked by ${place(floor.origin)}, needs it, and this host has no ${name}`,
+      "Run it on a host that has it; only the file with the locked rule, and those that it extends, can waive it.",
+    );
+  }
+
+  /** True when the rule, or the mechanism where no rule needs it by itself, was refused and the policy waives it. */
+  isWaived(name: string): boolean {
+    return this.#waived.has(name);
   }
 
   /** All rows: what was waived has one row, which says so, where its first one stood. */
