@@ -118,11 +118,11 @@ function expectConnection(policy: Policy, attempt: Attempt, meant: MeantConnecti
   const ranges = lookup === undefined ? [...opened, ...(rule?.cidr ?? []).filter(isReserved)] : opened;
   if (ranges.some((range) => inRange(address, range))) return expected;
   const why = `${expected.why}, but ${address} is private and not what the rule opens`;
-  // A literal address is refused before anybody is asked, a name after.
+  // A literal address that no rule opens is refused before anybody is asked; one that another rule opens, and a name, after.
   return {
     outcome: "refused",
     rule: evaluation.rule,
-    held: lookup === undefined ? false : expected.held,
+    held: lookup === undefined && expected.held ? undefined : expected.held,
     why,
   };
 }
