@@ -10,14 +10,18 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["{agent,policy,tui}/**/*.test.{ts,tsx}", "test/{tools,support,demo,bench}/**/*.test.ts"],
+          include: [
+            "{agent,policy,tui}/**/*.test.{ts,tsx}",
+            "test/{tools,support,demo,bench,conformance,fuzz}/**/*.test.ts",
+          ],
+          exclude: ["**/node_modules/**", "**/*.e2e.test.ts"],
           testTimeout: 10_000,
         },
       },
       {
         test: {
           name: "e2e",
-          include: ["test/{e2e,openclaw,vm}/**/*.test.ts"],
+          include: ["test/{e2e,openclaw,vm}/**/*.test.ts", "test/conformance/*.e2e.test.ts"],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,

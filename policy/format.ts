@@ -36,11 +36,12 @@ export function formatPolicy(text: string, file: string): FormatResult {
   let formatted = layOut(text);
   let stable = false;
   // What a comment belongs to can become clear only when it stands at its new place.
-  for (let round = 0; round < 4 && !stable; round++) {
+  for (let round = 0; round < 4 && !stable && formatted !== undefined; round++) {
     const next = layOut(formatted);
     stable = next === formatted;
     formatted = next;
   }
+  if (formatted === undefined) return refused(before.root, "it could not be read again");
   const after = parseYaml(formatted, file);
   const same = after.root !== undefined && meaning(after.root) === meaning(before.root);
   if (!same) return refused(before.root, "its meaning would change");
@@ -85,8 +86,10 @@ const unbroken = (tags: Tags): Tags =>
       : tag,
   );
 
-function layOut(text: string): string {
+/** Undefined when the text cannot be read: the library writes some texts, such as keys with line separators, wrongly. */
+function layOut(text: string): string | undefined {
   const document = parseDocument(plain(text), { ...PARSING, customTags: unbroken });
+  if (document.errors.length > 0) return undefined;
   if (isMap(document.contents)) orderTop(document.contents);
   dropFlowBreaks(document);
   const printed = document.toString({ indent: 2, indentSeq: true, lineWidth: MAX_FLOW, nullStr: "" });

@@ -113,10 +113,10 @@ pub fn policy_tables(tables: &pb::PolicyTables, subjects: &[String]) -> Valid {
     let Some(network) = &tables.network else {
         return Err(Invalid("the network table is missing".into()));
     };
-    verdict(&network.default_rule, network.default_verdict)?;
+    verdict(&network.default_rule, network.default_verdict, false)?;
     for row in &network.rows {
         let rule = &row.rule;
-        verdict(rule, row.verdict)?;
+        verdict(rule, row.verdict, row.observe)?;
         ensure!(
             row.host.is_empty() != row.cidr.is_empty(),
             "the network row {rule:?} must have a host or a range of addresses, and not both"
@@ -149,7 +149,8 @@ fn exec_row(row: &pb::ExecRow, subjects: &[String]) -> Valid {
     Ok(())
 }
 
-fn verdict(rule: &str, value: i32) -> Valid {
+// `observe`: the row decides nothing, so it may name the hold that would have been.
+fn verdict(rule: &str, value: i32, observe: bool) -> Valid {
     let known = match pb::Verdict::try_from(value) {
         // UNSPECIFIED reads as deny. A hold needs an id and a deadline, which only an answer has.
         Ok(
@@ -159,7 +160,8 @@ fn verdict(rule: &str, value: i32) -> Valid {
             | pb::Verdict::Log
             | pb::Verdict::Ask,
         ) => true,
-        Ok(pb::Verdict::Hold) | Err(_) => false,
+        Ok(pb::Verdict::Hold) => observe,
+        Err(_) => false,
     };
     ensure!(known, "the verdict {value} of network rule {rule:?} cannot stand in a table");
     Ok(())
@@ -368,6 +370,9 @@ mod tests {
         assert!(check(pb::NetworkRow { cidr: "10.0.0.0/8".into(), ..row() }).is_err());
         assert!(check(pb::NetworkRow { host: String::new(), ..row() }).is_err());
         assert!(check(pb::NetworkRow { verdict: pb::Verdict::Hold.into(), ..row() }).is_err());
+        // A row of observe mode decides nothing, so it can name the hold that would have been.
+        let observed = pb::NetworkRow { verdict: pb::Verdict::Hold.into(), observe: true, ..row() };
+        assert_eq!(check(observed), Ok(()));
         assert!(check(pb::NetworkRow { verdict: 99, ..row() }).is_err());
         for (first, last, good) in [(1, 65_535, true), (0, 1, false), (2, 1, false), (1, 65_536, false)] {
             let ports = vec![pb::PortRange { first, last }];

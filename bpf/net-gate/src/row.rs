@@ -132,6 +132,11 @@ impl Row {
         self.http.is_some()
     }
 
+    /// Whether somebody else decides, who looks at the rules behind it too.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self.ruling.verdict, pb::Verdict::Ask | pb::Verdict::Hold)
+    }
+
     /// Whether it can hold for this protocol.
     pub(crate) fn has_protocol(&self, protocol: pb::ObservedProtocol) -> bool {
         self.protocols.is_empty() || self.protocols.contains(&protocol)

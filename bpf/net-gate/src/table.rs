@@ -158,9 +158,9 @@ impl Table {
 
     /// Whether the first bytes of a connection can make a difference to what is decided about it.
     pub(crate) fn looks_at_protocols(&self, subject: &str, destination: &Destination, port: u16) -> bool {
-        // Rows after one that decides in any case are never reached.
+        // Rows after one that decides in any case are never reached; whoever is asked looks at all of them.
         self.concerned(subject, destination, port)
-            .take_while(|row| row.observe || !row.is_unconditional())
+            .take_while(|row| row.observe || row.asks() || !row.is_unconditional())
             .any(|row| !row.is_unconditional())
     }
 
@@ -168,7 +168,7 @@ impl Table {
     pub(crate) fn looks_at_requests(&self, subject: &str, destination: &Destination, port: u16) -> bool {
         self.concerned(subject, destination, port)
             .filter(|row| row.has_protocol(pb::ObservedProtocol::Http))
-            .take_while(|row| row.observe || row.is_about_requests())
+            .take_while(|row| row.observe || row.asks() || row.is_about_requests())
             .any(Row::is_about_requests)
     }
 

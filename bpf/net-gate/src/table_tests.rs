@@ -196,6 +196,9 @@ fn requests_are_read_only_where_a_reachable_row_looks_at_them() {
     assert_eq!(looks(vec![all(), post()], "x.com"), (false, false), "the first row decides all");
     let watching = pb::NetworkRow { observe: true, ..all() };
     assert_eq!(looks(vec![watching, post()], "x.com"), (true, true));
+    let asking = || row("ask", "x.com", pb::Verdict::Ask);
+    assert_eq!(looks(vec![asking(), post()], "x.com"), (true, true), "whoever is asked looks behind the row");
+    assert_eq!(looks(vec![asking(), all()], "x.com"), (false, false));
     let tls = only(&[pb::ObservedProtocol::Tls], all());
     assert_eq!(looks(vec![tls.clone(), all()], "x.com"), (true, false));
     assert_eq!(looks(vec![tls, post()], "x.com"), (true, true));
