@@ -1,13 +1,10 @@
 // What AppArmor's patterns match, and how a character is written so that it means itself.
 
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { apparmorReports, findings } from "./apparmor.ts";
-import { whyNoMachine } from "./machine.ts";
 import type { Finding, Operation } from "./operations.ts";
 import { type Case, jobOf, operations } from "./profiles.ts";
-
-const reason = whyNoMachine();
-if (reason !== undefined) console.error(`SKIPPED: what AppArmor patterns match: ${reason}`);
+import { describeInMachine } from "./suite.ts";
 
 // Each pattern stands below a folder of its own, so that one profile can hold them all.
 const patterns: [pattern: string, matches: string[], others: string[]][] = [
@@ -68,7 +65,7 @@ const escapes: Case = {
   allowed: specials.flatMap((_, index) => [write(`/e${index}/xQ1`), write(`/e${index}/x1`)]),
 };
 
-describe.skipIf(reason !== undefined)("AppArmor's patterns in a real kernel", () => {
+describeInMachine("AppArmor's patterns in a real kernel", () => {
   const verdicts = new Map<string, Finding>();
   beforeAll(async () => {
     const jobs = [globs, escapes].map(jobOf);

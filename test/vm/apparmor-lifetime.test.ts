@@ -1,12 +1,10 @@
 // What happens to a running program when its profile is replaced or removed.
 
 import { join } from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
-import { cache, inVirtualMachine, whyNoMachine } from "./machine.ts";
+import { beforeAll, expect, test } from "vitest";
+import { cache, inVirtualMachine } from "./machine.ts";
 import { allowAllBut } from "./profiles.ts";
-
-const reason = whyNoMachine();
-if (reason !== undefined) console.error(`SKIPPED: replacing and removing AppArmor profiles: ${reason}`);
+import { describeInMachine } from "./suite.ts";
 
 const allowing = allowAllBut("clawsec-life", []);
 const denying = allowAllBut("clawsec-life", ['audit deny "/run/ruled" w,']);
@@ -47,7 +45,7 @@ try "loaded again"
 exec 9>&-
 `;
 
-describe.skipIf(reason !== undefined)("a running program whose AppArmor profile", () => {
+describeInMachine("a running program whose AppArmor profile", () => {
   let said: Map<string, string>;
   beforeAll(async () => {
     const variables = `allowing='${allowing}'\ndenying='${denying}'\n`;

@@ -1,13 +1,10 @@
 // What AppArmor's permission letters and names mean to a real kernel: what clawsec's profiles rely on.
 
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { apparmorReports, apparmorVerdicts, findings } from "./apparmor.ts";
-import { whyNoMachine } from "./machine.ts";
 import type { Given, Job, Operation, OperationName, Report, Through } from "./operations.ts";
 import { allowAllBut, type Case, expected, jobOf, operations, describe as words } from "./profiles.ts";
-
-const reason = whyNoMachine();
-if (reason !== undefined) console.error(`SKIPPED: what AppArmor profiles mean to a kernel: ${reason}`);
+import { describeInMachine } from "./suite.ts";
 
 const each = (path: string, ...ops: OperationName[]): Operation[] => ops.map((op) => ({ op, path }));
 const file = (path: string): Given => ({ kind: "file", path });
@@ -300,7 +297,7 @@ const broken: [string, Job, RegExp][] = [
   ],
 ];
 
-describe.skipIf(reason !== undefined)("AppArmor in a real kernel", () => {
+describeInMachine("AppArmor in a real kernel", () => {
   let reports: Report[];
   beforeAll(async () => {
     reports = await apparmorReports([...cases.map(jobOf), ...broken.map(([, job]) => job)], 200_000);

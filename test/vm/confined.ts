@@ -54,7 +54,7 @@ export class ConfinedProbe {
             bundle(view, profile, folder, mounts),
             "probe",
           ]
-        : [`${view.root}/probe`, "enter", view.root, profile];
+        : [`${view.root}/probe`, "enter", view.root, profile, ...mounts];
     const [program = "", ...args] = command;
     const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe", outside] });
     closeSync(outside);

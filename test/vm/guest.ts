@@ -15,20 +15,19 @@ writeFileSync("/proc/sys/kernel/printk_ratelimit", "0");
 const kernelLog = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
 
 const view = new View("/run/view", probe);
-const free = await ConfinedProbe.start("pivot_root", "", view, "/run");
-/** What operations do without a profile: the same under each. */
-const controls = new Map<string, Verdict>();
+/** Programs without a profile, by their mounts; and what operations do there: the same under each profile. */
+const controls = new Map<string, { readonly program: ConfinedProbe; readonly known: Map<string, Verdict> }>();
 const reports: Report[] = [];
 for (const [index, job] of (JSON.parse(readFileSync(jobsFile, "utf8")) as Job[]).entries())
   reports.push(await report(job, `/run/job-${index}`));
-await free.stop();
+for (const { program } of controls.values()) await program.stop();
 closeSync(kernelLog);
 process.stdout.write(JSON.stringify(reports));
 
 async function report(job: Job, folder: string): Promise<Report> {
   mkdirSync(folder);
   // Said at once, so that a machine that hangs has said where.
-  console.error(`${job.profileName} in ${folder}`);
+  console.error(`${job.profileName} in ${folder}, ${job.operations.length} operations`);
   const file = `${folder}/profile`;
   writeFileSync(file, job.profile);
   // No cache; and no abstractions of the host, as clawsec's profiles include nothing.
@@ -39,21 +38,11 @@ async function report(job: Job, folder: string): Promise<Report> {
 
   let confined: ConfinedProbe;
   const mounts = job.mounts ?? [];
-  view.mount(mounts);
-  // Mounts alone refuse some operations: what shows that is a free program that has them, too.
-  const control =
-    mounts.length === 0
-      ? { program: free, known: controls }
-      : {
-          program: await ConfinedProbe.start("pivot_root", "", view, folder),
-          known: new Map<string, Verdict>(),
-        };
+  const control = await controlFor(mounts);
   try {
     confined = await ConfinedProbe.start(job.through, job.profileName, view, folder, mounts);
   } catch (error) {
     const lines = auditLines().join("\n");
-    if (control.program !== free) await control.program.stop();
-    view.unmount();
     return { outcome: "program not started", message: `${(error as Error).message}\n${lines}` };
   }
   const findings: Finding[] = [];
@@ -66,9 +55,20 @@ async function report(job: Job, folder: string): Promise<Report> {
     findings.push({ verdict, unconfined, audit: auditLines() });
   }
   await confined.stop();
-  if (control.program !== free) await control.program.stop();
-  view.unmount();
+  view.reset();
   return { outcome: "done", warnings: loaded.stderr, findings };
+}
+
+/** A program with these mounts and no profile: some operations are refused by mounts alone. */
+async function controlFor(mounts: readonly string[]) {
+  view.keep(mounts);
+  const key = mounts.join("\n");
+  const control = controls.get(key) ?? {
+    program: await ConfinedProbe.start("pivot_root", "", view, "/run", mounts),
+    known: new Map<string, Verdict>(),
+  };
+  controls.set(key, control);
+  return control;
 }
 
 /** Makes a fresh view for the operation, and performs it. */

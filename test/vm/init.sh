@@ -40,15 +40,20 @@ $b stty raw -echo </dev/ttyS1
 $b mkfifo /run/stdout /run/stderr
 $b cat /run/stdout >/dev/ttyS0 &
 $b cat /run/stderr >/dev/ttyS1 &
+# On the console, for whoever finds the machine hanging.
+echo "init: the command begins"
 # The host's shell, since busybox's may put its own commands before the host's; and as a job, since
 # otherwise a shell writes "Killed" among the output of a command that a signal ended.
 /bin/sh /run/control/command </dev/null >/run/stdout 2>/run/stderr &
 code=0
 wait $! || code=$?
+echo "init: the command ended with $code, and its output may not have yet"
 wait
+echo "init: all output was taken, and is being sent"
 # Changing a terminal waits until all its output is gone.
 $b stty raw </dev/ttyS0
 $b stty raw </dev/ttyS1
 echo "$code" >/run/control/exit-code
+echo "init: powering off"
 $b sync
 $b poweroff -f

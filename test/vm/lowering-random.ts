@@ -88,7 +88,7 @@ function near(pattern: string): fc.Arbitrary<string> {
     );
 }
 
-const MOUNTS = ["/home", "/home/agent", "/home/agent/state", "/bound", "/tmpfs", "/proc", "/probe"];
+const MOUNTS = ["/home", "/home/agent", "/home/agent/state", "/home/agent/state/deep", "/bound", "/tmpfs"];
 /** Neither a mount point nor the probe's own. */
 const isFree = (path: string) =>
   isCanonical(path) &&

@@ -1,18 +1,15 @@
 // What the compiler makes of denials by pattern, held against a real kernel: no operation that the policy denies
 // succeeds, and each that it permits does.
 
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { apparmorReports } from "./apparmor.ts";
 import { lower, lowered, mountsOf } from "./lowering-jobs.ts";
 import { type Trial, trials } from "./lowering-random.ts";
-import { whyNoMachine } from "./machine.ts";
 import { type Meaning, Meanings } from "./meaning.ts";
 import type { Given, Operation, OperationName, Report } from "./operations.ts";
 import { needs } from "./operations.ts";
 import { describe as words } from "./profiles.ts";
-
-const reason = whyNoMachine();
-if (reason !== undefined) console.error(`SKIPPED: compiled policies under AppArmor: ${reason}`);
+import { describeInMachine } from "./suite.ts";
 
 const seed = Number(process.env.CLAWSEC_SEED ?? 20_261_122);
 
@@ -218,13 +215,13 @@ function wrong(trial: Trial, wanted: readonly Meaning[], report: Report | undefi
   });
 }
 
-const random = reason === undefined ? trials(seed, 24, 20) : [];
+const random = trials(seed, 24, 20);
 const meaning = ({ rules, operations }: Trial): Meaning[] => {
   const meanings = new Meanings(rules, ["/bound", "/tmpfs", ...new Set([home, ...mountsOf(lower(rules))])]);
   return operations.map((operation) => meanings.operation(operation));
 };
 
-describe.skipIf(reason !== undefined)("compiled denials by pattern under AppArmor", () => {
+describeInMachine("compiled denials by pattern under AppArmor", () => {
   let reports: Report[];
   beforeAll(async () => {
     const jobs = [

@@ -1,10 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { describe, expect, test } from "vitest";
-import { cache, inVirtualMachine, MachineError, whyNoMachine } from "./machine.ts";
-
-const reason = whyNoMachine();
-if (reason !== undefined) console.error(`SKIPPED: the virtual machine's own tests: ${reason}`);
+import { expect, test } from "vitest";
+import { cache, inVirtualMachine, MachineError } from "./machine.ts";
+import { describeInMachine } from "./suite.ts";
 
 /** Processes of the host that run the machine's kernel. */
 function kernels(): string[] {
@@ -30,7 +28,7 @@ async function failure(run: Promise<unknown>): Promise<MachineError> {
 
 const shell = (script: string) => ["sh", "-c", script];
 
-describe.skipIf(reason !== undefined)("the virtual machine", () => {
+describeInMachine("the virtual machine", () => {
   test("has AppArmor on, and the command is root", async () => {
     const ended = await inVirtualMachine({
       command: shell("cat /sys/module/apparmor/parameters/enabled; id -u; cat /sys/kernel/security/lsm"),

@@ -13,7 +13,7 @@ export const cache = join(process.env.CLAWSEC_CACHE ?? "/var/cache/clawsec", "vm
 /** Program and arguments; a program without a slash is searched in the usual folders. */
 export interface MachineRun {
   readonly command: readonly string[];
-  /** From the start of the boot; then the machine is killed. Default: 60 s. */
+  /** From the start of the boot; then the machine is killed. Default: 45 s. */
   readonly timeoutMs?: number;
   /** Added to the kernel's command line; the last of two equal ones wins. */
   readonly kernelArguments?: readonly string[];
@@ -80,7 +80,7 @@ async function boot(run: MachineRun, control: string): Promise<Ended> {
   copyFileSync(fileURLToPath(new URL("init.sh", import.meta.url)), join(control, "init.sh"));
   writeFileSync(join(control, "command"), shellScript(run.command));
 
-  const timeoutMs = run.timeoutMs ?? 60_000;
+  const timeoutMs = run.timeoutMs ?? 45_000;
   const since = performance.now();
   const child = spawn("unshare", commandLine(run, control, timeoutMs), {
     cwd: "/",
@@ -90,17 +90,23 @@ async function boot(run: MachineRun, control: string): Promise<Ended> {
   });
   const texts = [2, 3, 4].map((fd) => collect(child.stdio[fd] as Readable));
   let timedOut = false;
+  let giveUp = () => {};
+  let patience: NodeJS.Timeout | undefined;
   const timer = setTimeout(() => {
     timedOut = true;
     child.kill("SIGKILL");
+    patience = setTimeout(() => giveUp(), 10_000);
   }, timeoutMs);
   const ending = await new Promise<string>((resolve) => {
+    // Nothing that the host does with what was killed may keep the caller waiting.
+    giveUp = () => resolve("it did not end when it was killed");
     child.once("error", (error) => resolve(`unshare could not be started: ${error.message}`));
     child.once("close", (code, signal) =>
       resolve(signal ? `it was ended by ${signal}` : `it ended with ${code}`),
     );
   });
   clearTimeout(timer);
+  clearTimeout(patience);
   const [console = "", stdout = "", stderr = ""] = texts.map((text) => text());
 
   const file = join(control, "exit-code");
@@ -108,7 +114,7 @@ async function boot(run: MachineRun, control: string): Promise<Ended> {
   if (!timedOut && /^\d+\n$/.test(written))
     return { code: Number(written), stdout, stderr, wallMs: performance.now() - since };
   const what = timedOut
-    ? `did not end within ${timeoutMs / 1000} s and was killed`
+    ? `did not end within ${timeoutMs / 1000} s and was killed (${ending})`
     : `gave no exit code: ${ending}`;
   const said = console.trim() === "" ? "nothing" : `\n${console.trim().split("\n").slice(-12).join("\n")}`;
   throw new MachineError(

@@ -1,9 +1,10 @@
 // Performs file operations, one at a time, and says for each whether the kernel let it through. A static
 // program, so that it needs nothing of the file system that it is confined to.
 //
-//   probe enter ROOT PROFILE   makes ROOT the root of a new mount namespace, gives up root and confines itself
-//   probe serve                reads steps from stdin, writes one line "ERRNO" (0: done) for each
-//   probe same LABEL           ends with 0 if its AppArmor label is this one: what an exec of a copy of it does
+//   probe enter ROOT PROFILE [FOLDER...]   makes ROOT the root of a new mount namespace and each folder in it a mount
+//                                          point, gives up root and confines itself
+//   probe serve         reads steps from stdin, writes one line "ERRNO" (0: done) for each
+//   probe same LABEL    ends with 0 if its AppArmor label is this one: what an exec of a copy of it does
 //
 // A step is three strings, each with a zero byte at its end: the operation, its path, its second path.
 
@@ -231,7 +232,7 @@ static void must(int ok, const char *what) {
 }
 
 // PROFILE "" enters none: what the same operation does where nothing confines it.
-static void enter(const char *root, const char *profile) {
+static void enter(const char *root, const char *profile, char **folders) {
     must(unshare(CLONE_NEWNS) == 0, "unshare");
     must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "mount private");
     must(mount(root, root, NULL, MS_BIND | MS_REC, NULL) == 0, "mount bind");
@@ -239,6 +240,8 @@ static void enter(const char *root, const char *profile) {
     must(syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
     must(umount2(".", MNT_DETACH) == 0, "umount");
     must(chdir("/") == 0, "chdir /");
+    for (; *folders != NULL; folders++)
+        must(mount(*folders, *folders, NULL, MS_BIND | MS_REC, NULL) == 0, *folders);
     must(setgroups(0, NULL) == 0, "setgroups");
     must(setresgid(UID, UID, UID) == 0, "setresgid");
     must(setresuid(UID, UID, UID) == 0, "setresuid");
@@ -263,11 +266,11 @@ int main(int argc, char **argv) {
         return strcmp(argv[2], label()) == 0 ? 0 : 1;
     if (argc == 2 && !strcmp(argv[1], "serve"))
         return serve();
-    if (argc == 4 && !strcmp(argv[1], "enter")) {
-        enter(argv[2], argv[3]);
+    if (argc >= 4 && !strcmp(argv[1], "enter")) {
+        enter(argv[2], argv[3], argv + 4);
         execl("/probe", "probe", "serve", NULL);
         must(0, "exec /probe");
     }
-    fprintf(stderr, "usage: probe enter ROOT PROFILE | serve | same LABEL\n");
+    fprintf(stderr, "usage: probe enter ROOT PROFILE [FOLDER...] | serve | same LABEL\n");
     return 2;
 }

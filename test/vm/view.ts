@@ -30,7 +30,7 @@ export class View {
   readonly outside: string;
   readonly #probe: string;
   readonly #servers: Server[] = [];
-  readonly #kept: string[] = [];
+  readonly #kept = new Set<string>();
 
   constructor(root: string, probe: string) {
     this.root = root;
@@ -53,20 +53,14 @@ export class View {
     for (const folder of [root, this.bound, this.tmpfs, this.outside]) chmodSync(folder, 0o777);
   }
 
-  /** Makes folders mount points, each bound over itself, until `unmount`. They stay there and empty at each reset. */
-  mount(folders: readonly string[]): void {
+  /** Makes folders that stay there, empty, at each reset: places for the mounts of the programs. */
+  keep(folders: readonly string[]): void {
     for (const folder of folders) {
       const path = join(this.root, folder);
+      if (this.#kept.has(path)) continue;
       this.#folder(path);
-      mount("--bind", path, path);
-      this.#kept.push(path);
+      this.#kept.add(path);
     }
-  }
-
-  /** Undoes `mount`, and resets. */
-  unmount(): void {
-    for (const path of this.#kept.splice(0).reverse()) run("umount", path);
-    this.reset();
   }
 
   /** Removes all but the probe and the mounts themselves. */
@@ -79,7 +73,7 @@ export class View {
   }
 
   #remove(path: string): void {
-    if (!this.#kept.some((kept) => `${kept}/`.startsWith(`${path}/`))) {
+    if (![...this.#kept].some((kept) => `${kept}/`.startsWith(`${path}/`))) {
       rmSync(path, { recursive: true, force: true });
       return;
     }
@@ -128,11 +122,7 @@ function own(path: string): void {
 
 function mount(...args: string[]): void {
   mkdirSync(args.at(-1) ?? "", { recursive: true });
-  run("mount", ...args);
-}
-
-function run(program: string, ...args: string[]): void {
-  const done = spawnSync(program, args, { encoding: "utf8", timeout: 10_000 });
+  const done = spawnSync("mount", args, { encoding: "utf8", timeout: 10_000 });
   if (done.status !== 0)
-    throw new Error(`${program} ${args.join(" ")}: ${done.stderr || (done.error?.message ?? "")}`);
+    throw new Error(`mount ${args.join(" ")}: ${done.stderr || (done.error?.message ?? "")}`);
 }
