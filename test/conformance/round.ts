@@ -27,6 +27,8 @@ export interface Epoch {
 
 export interface Round {
   readonly name: string;
+  /** Files that are there when it begins. Rules may name those of actions that a smaller round leaves out. */
+  readonly victims: readonly string[];
   readonly epochs: readonly Epoch[];
 }
 
@@ -73,9 +75,11 @@ export function makeRound(
     attempts(random, tools.world, `${name}${String.fromCharCode(97 + i)}`, count),
   );
   const frame = makeFrame(random, setting);
-  const file = fileRules(random, setting, victimsOf(lists.flat()));
+  const victims = victimsOf(lists.flat());
+  const file = fileRules(random, setting, victims);
   return {
     name,
+    victims,
     epochs: lists.map((list) => ({ documents: makePolicy(random, setting, frame, file), attempts: list })),
   };
 }
@@ -95,6 +99,7 @@ export function renamed(round: Round, name: string, { world }: Pick<Tools, "worl
   };
   return {
     name,
+    victims: round.victims,
     epochs: round.epochs.map(({ documents: { main, base }, attempts }) => ({
       documents: { main: move(main), base: base === undefined ? undefined : move(base) },
       attempts,
@@ -107,7 +112,7 @@ export async function runRound(tools: Tools, round: Round): Promise<RoundResult>
   const { world, rig } = tools;
   const place = placeOf(world, round.name);
   const all = round.epochs.flatMap((epoch) => epoch.attempts);
-  makePlace(world, place, victimsOf(all));
+  makePlace(world, place, round.victims);
   rig.expect(all);
   const differences: Difference[] = [];
   const pairs: string[] = [];

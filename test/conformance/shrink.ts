@@ -30,7 +30,7 @@ export async function shrink(tools: Tools, found: Found, say: (text: string) => 
     if (runs >= MOST_RUNS) return false;
     runs += 1;
     const name = `${prefix}${runs.toString(36)}`;
-    const round = renamed({ name: best.round.name, epochs }, name, tools);
+    const round = renamed({ ...best.round, epochs }, name, tools);
     try {
       const { differences } = await runRound(tools, round);
       const same = differences.find((one) => one.attempt.id === id);
