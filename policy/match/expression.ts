@@ -14,8 +14,8 @@ const SEGMENT = `(?:\\.?${NOT_DOT}${CHAR}*|\\.\\.${CHAR}+)`;
 /** Matches no text at all. */
 const NOTHING = "[^\\x00-\\x{10FFFF}]";
 
-/** Any canonical path but "/" itself: what every executable's path looks like. */
-export const ANY_PATH = `^(?:/${SEGMENT})+$`;
+/** Any canonical path. */
+export const ANY_PATH = `^(?:/|(?:/${SEGMENT})+)$`;
 
 /** A piece of a segment's pattern: a code point as itself, "?" or "*". */
 type Token = string | { readonly any: "one" | "run" };
