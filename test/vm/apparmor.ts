@@ -18,7 +18,7 @@ export async function apparmorReports(jobs: readonly Job[], timeoutMs = 90_000):
   try {
     const probe = join(folder, "probe");
     const source = fileURLToPath(new URL("probe.c", import.meta.url));
-    execFileSync("gcc", ["-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", probe, source], {
+    execFileSync("gcc", ["-static", "-s", "-O1", "-Wall", "-Wextra", "-Werror", "-o", probe, source], {
       stdio: "inherit",
     });
     const file = join(folder, "jobs.json");
