@@ -51,6 +51,20 @@ test("vitest's pending and todo tests count as skipped", () => {
   expect(countVitest(report({}), outcome({})).counts).toEqual({ passed: 2, failed: 0, skipped: 2 });
 });
 
+test("skipped tests are noted with the reason in their group's name, once for each", () => {
+  const assertionResults = [
+    { fullName: "the machine [skipped: it needs root] boots", status: "skipped" },
+    { fullName: "the machine [skipped: it needs root] ends", status: "skipped" },
+    { fullName: "later", status: "todo" },
+    { fullName: "now", status: "passed" },
+  ];
+  const testResults = [{ name: "a.test.ts", status: "passed", assertionResults }];
+  expect(countVitest(report({ testResults }), outcome({})).notes).toEqual([
+    "skipped: 2 test(s) of a.test.ts: it needs root",
+    "skipped: 1 test(s) of a.test.ts: no reason given",
+  ]);
+});
+
 test("a test file that vitest cannot load counts as a failure", () => {
   const testResults = [
     { name: "a.test.ts", status: "failed", message: "no such module\nat x", assertionResults: [] },

@@ -53,6 +53,7 @@ export function countVitest(report: string | undefined, outcome: Outcome): StepR
   };
   for (const file of parsed.testResults) {
     const bad = file.assertionResults.filter((test) => test.status === "failed");
+    notes.push(...skips(file));
     for (const test of bad) notes.push(`failed: ${test.fullName} (${file.name})`);
     // A file that could not be loaded, or whose hooks failed, has no failed test of its own.
     if (file.status === "failed" && bad.length === 0) {
@@ -61,6 +62,17 @@ export function countVitest(report: string | undefined, outcome: Outcome): StepR
     }
   }
   return withEnding({ counts, notes }, outcome);
+}
+
+/** Why tests of a file were skipped, once for each reason: a group's name can say so, "[skipped: REASON]". */
+function skips({ name, assertionResults }: VitestReport["testResults"][number]): string[] {
+  const counts = new Map<string, number>();
+  for (const { status, fullName } of assertionResults) {
+    if (status !== "skipped" && status !== "pending" && status !== "todo") continue;
+    const why = /\[skipped: (.+?)\]/s.exec(fullName)?.[1] ?? "no reason given";
+    counts.set(why, (counts.get(why) ?? 0) + 1);
+  }
+  return [...counts].map(([why, count]) => `skipped: ${count} test(s) of ${name}: ${why}`);
 }
 
 /** A run that ended badly is never counted as good, even when no single test failed. */

@@ -69,12 +69,12 @@ describeInMachine("AppArmor's patterns in a real kernel", () => {
   const verdicts = new Map<string, Finding>();
   beforeAll(async () => {
     const jobs = [globs, escapes].map(jobOf);
-    const reports = await apparmorReports(jobs, 200_000);
+    const reports = await apparmorReports(jobs, 90_000);
     for (const [index, job] of jobs.entries())
       for (const [at, finding] of findings(job, reports[index]).entries())
         verdicts.set(job.operations[at]?.path ?? "", finding);
     expect(verdicts.size).toBe(operations(globs).length + operations(escapes).length);
-  }, 220_000);
+  }, 110_000);
 
   const verdict = (path: string) => verdicts.get(path)?.verdict;
 

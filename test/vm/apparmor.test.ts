@@ -1,7 +1,7 @@
 // What AppArmor's permission letters and names mean to a real kernel: what clawsec's profiles rely on.
 
 import { beforeAll, expect, test } from "vitest";
-import { apparmorReports, apparmorVerdicts, findings } from "./apparmor.ts";
+import { apparmorReports, findings } from "./apparmor.ts";
 import type { Given, Job, Operation, OperationName, Report, Through } from "./operations.ts";
 import { allowAllBut, type Case, expected, jobOf, operations, describe as words } from "./profiles.ts";
 import { describeInMachine } from "./suite.ts";
@@ -300,8 +300,8 @@ const broken: [string, Job, RegExp][] = [
 describeInMachine("AppArmor in a real kernel", () => {
   let reports: Report[];
   beforeAll(async () => {
-    reports = await apparmorReports([...cases.map(jobOf), ...broken.map(([, job]) => job)], 200_000);
-  }, 220_000);
+    reports = await apparmorReports([...cases.map(jobOf), ...broken.map(([, job]) => job)], 90_000);
+  }, 110_000);
 
   test.each(cases.map((one, index) => [one.title, one.through ?? "pivot_root", one, index] as const))(
     "%s (%s)",
@@ -329,13 +329,4 @@ describeInMachine("AppArmor in a real kernel", () => {
       expect(() => findings(job, reports[cases.length + index])).toThrow(message);
     },
   );
-
-  test("one profile and its operations, in a boot of their own", async () => {
-    const profile = allowAllBut("clawsec-one", ['audit deny "/x/**" w,']);
-    const found = await apparmorVerdicts(profile, "clawsec-one", each("/x/f", "write", "read"), {
-      through: "runc",
-      timeoutMs: 50_000,
-    });
-    expect(found.map(({ verdict }) => verdict)).toEqual(["denied", "allowed"]);
-  });
 });
