@@ -49,11 +49,11 @@ const has = (rule: FileRule, names: readonly FileOperationName[]) =>
 /** Whether the rule speaks of the operation on its (first) name. */
 function speaksOfName(rule: FileRule, operation: FileOperation): boolean {
   if (has(rule, SPEAKS[operation] ?? [])) return true;
-  if (!restricts(rule)) return false;
-  // A name that must not be opened must not be given to the file by another name either.
-  if (hasTarget(operation)) return has(rule, ["open", "read"]);
-  // What must not change must not become writable to others; the right to write is not the right to chmod.
-  return operation === FileOperation.CHMOD && has(rule, ["write"]);
+  // What must not change must not become writable to others; the right to write is not the right to chmod. For one
+  // subject it is Landlock that keeps from writing, and chmod(2) is none of its rights.
+  return (
+    operation === FileOperation.CHMOD && restricts(rule) && rule.subjects.length === 0 && has(rule, ["write"])
+  );
 }
 
 /** A rename or a link makes its target: where nothing may be created, it may not either. */

@@ -21,12 +21,6 @@ const STATIC: Readonly<Record<FileIntent, readonly FileOperationName[]>> = {
   chmod: ["read", "write", "chmod"],
 };
 
-/** Operations of a rule that make the layers keep a file from being moved or linked. */
-const WORDS: Readonly<Partial<Record<FileIntent, readonly FileOperationName[]>>> = {
-  rename: ["rename", "write", "create"],
-  link: ["link", "write", "create"],
-};
-
 const segment = (text: string) =>
   text
     .replace(/[.+^$()|[\]\\]/g, "\\$&")
@@ -59,13 +53,15 @@ function isFor(rule: FileRule, subject: string): boolean {
   return rule.subjects.length === 0 || rule.subjects.includes(subject);
 }
 
-function denier(policy: Policy, subject: string, path: string, words: readonly FileOperationName[]) {
-  for (const word of words) {
+function denier(policy: Policy, subject: string, path: string, intent: FileIntent) {
+  for (const word of STATIC[intent]) {
     const first = policy.file.find(
       (rule) =>
         rule.mode === "enforce" &&
         isFor(rule, subject) &&
         rule.operations.includes(word) &&
+        // What holds for one subject is Landlock's, and chmod is none of its rights.
+        (intent !== "chmod" || word === "chmod" || rule.subjects.length === 0) &&
         covers(rule, path),
     );
     if (first?.action === "deny") return first;
@@ -138,7 +134,7 @@ export function expectFile(policy: Policy, attempt: Attempt, meant: MeantFile, j
   const mask = masks(policy).find((tree) => paths.some((p) => isIn(p, [tree])));
   if (mask !== undefined) return no(`a mask lies over ${mask}`);
   for (const p of paths) {
-    const rule = denier(policy, subject, p, STATIC[intent]);
+    const rule = denier(policy, subject, p, intent);
     if (rule !== undefined) return no(`${rule.id} takes ${p} away`);
   }
   const points = mountPoints(policy);
@@ -152,13 +148,6 @@ export function expectFile(policy: Policy, attempt: Attempt, meant: MeantFile, j
       held: undefined,
       why: `${settled.why}, but a mount point is in the way`,
     };
-  // A rule about opens also speaks of new names for what it guards, in the evaluator. No layer asks for its sake: the
-  // compiler warns that a pattern goes by names.
-  const decider = policy.file.find(({ id }) => id === asked.rule);
-  const isByName =
-    target !== "" && decider !== undefined && !decider.operations.some((o) => WORDS[intent]?.includes(o));
-  if (isByName && (decider.action === "deny" || decider.action === "hold"))
-    return { ...settled, outcome: "either", rule: undefined, held: undefined };
   return { ...settled, rule };
 }
 
