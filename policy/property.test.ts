@@ -241,6 +241,7 @@ network:
     argvHash: text,
     executableSha256: text,
     scriptSha256: text,
+    nestedScripts: fc.array(text),
   });
   const anyFile: fc.Arbitrary<FileAction> = fc.record({
     operation: number,

@@ -25,6 +25,7 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     argvHash: "",
     executableSha256: "",
     scriptSha256: "",
+    nestedScripts: [],
     ...fields,
   };
 }

@@ -41,6 +41,7 @@ export function execAction(policy: Policy, subject: string, facts: Facts): Actio
     argvHash: "",
     executableSha256: sha256 || "0".repeat(64),
     scriptSha256: script === "" ? "" : "0".repeat(64),
+    nestedScripts: [],
   };
   const process: Process = {
     pid: 0,

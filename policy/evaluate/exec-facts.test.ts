@@ -178,3 +178,24 @@ exec:
     expect(scope(p, by(undefined, "/usr/bin/free"))).toBe("FILE_ARGV");
   });
 });
+
+test("a script that interprets another counts as one: a restriction by any of them, a permission by all", () => {
+  const nested = (nestedScripts: string[]) =>
+    exec({ executable: "/usr/bin/dash", script: "/srv/outer", nestedScripts });
+  const by = (rule: string) =>
+    policy(`defaults: { exec: allow }\nexec:\n  - { id: r, ${rule}, action: deny }`);
+  for (const rule of ["script: /srv/mid", "executable: /srv/mid", "executable: /srv/mid, kind: file"]) {
+    expect(evaluate(by(rule), nested(["/srv/mid"])).verdict).toBe(Verdict.DENY);
+    expect(evaluate(by(rule), nested(["/srv/other"])).verdict).toBe(Verdict.ALLOW);
+  }
+  const permit = policy("exec:\n  - { id: r, script: /srv/*, executable: /usr/bin/dash, action: allow }");
+  expect(evaluate(permit, nested(["/srv/mid"])).verdict).toBe(Verdict.ALLOW);
+  expect(evaluate(permit, nested(["/tmp/mid"])).verdict).toBe(Verdict.DENY);
+  // Its content is not hashed, so a rule by hash cannot be passed.
+  const hash = by(`sha256: "${"a".repeat(64)}"`);
+  const known = { executableSha256: "b".repeat(64), scriptSha256: "c".repeat(64) };
+  const asked = (nestedScripts: string[]) =>
+    exec({ executable: "/usr/bin/dash", script: "/srv/outer", nestedScripts, ...known });
+  expect(evaluate(hash, asked([])).verdict).toBe(Verdict.ALLOW);
+  expect(evaluate(hash, asked(["/srv/mid"])).verdict).toBe(Verdict.DENY);
+});

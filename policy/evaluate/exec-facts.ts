@@ -69,17 +69,23 @@ function isExecutable({ rule, executable }: ReadyExec, asked: AskedExec): boolea
   if (some(executable, asked.exec.executable)) return true;
   if (!coversScripts(rule)) return false;
   asked.looked.beyondFile = true;
-  return some(executable, asked.exec.script);
+  return scriptsOf(asked.exec).some((script) => some(executable, script));
+}
+
+/** The script that was named and those that interpret it; none for a program. */
+export function scriptsOf({ script, nestedScripts }: ExecAction): readonly string[] {
+  return script === "" ? [] : [script, ...nestedScripts];
 }
 
 function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): boolean | Unknown {
-  const { script, executableSha256, scriptSha256 } = asked.exec;
+  const { script, executableSha256, scriptSha256, nestedScripts } = asked.exec;
   if (sha256.has(executableSha256)) return true;
   asked.looked.beyondFile = true;
   // A right by a script's content alone would be a right to whatever interpreter it names.
   const byScript = restricts || rule.executable.length > 0 || rule.script.length > 0;
   if (script !== "" && byScript && sha256.has(scriptSha256)) return true;
-  if (executableSha256 !== "" && (script === "" || scriptSha256 !== "")) return false;
+  const known = executableSha256 !== "" && (script === "" || scriptSha256 !== "");
+  if (known && nestedScripts.length === 0) return false;
   return { unknown: "the hash of the file is not known" };
 }
 
@@ -90,12 +96,13 @@ function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): b
  */
 function isInWorkspace({ rule, restricts }: ReadyExec, asked: AskedExec): boolean {
   asked.looked.beyondFile = true;
-  const { executable, script } = asked.exec;
-  const image = isWithin(executable, asked.workspace) === rule.inWorkspace;
-  const text = script !== "" && isWithin(script, asked.workspace) === rule.inWorkspace;
-  if (restricts) return image || text;
-  if (rule.inWorkspace) return image || (text && rule.executable.length > 0);
-  return image && (script === "" || text);
+  const fits = (path: string) => isWithin(path, asked.workspace) === rule.inWorkspace;
+  const image = fits(asked.exec.executable);
+  const scripts = scriptsOf(asked.exec);
+  if (restricts) return image || scripts.some(fits);
+  if (rule.inWorkspace)
+    return image || (scripts.length > 0 && scripts.every(fits) && rule.executable.length > 0);
+  return image && scripts.every(fits);
 }
 
 function callers(asked: AskedExec): readonly string[] {
@@ -145,11 +152,13 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
   {
     name: "script",
     isSaid: (rule) => rule.script.length > 0,
-    holds: ({ script }, asked) => {
+    holds: ({ script, restricts }, asked) => {
       asked.looked.beyondFile = true;
-      return some(script, asked.exec.script);
+      const scripts = scriptsOf(asked.exec);
+      const fits = (path: string) => some(script, path);
+      return restricts ? scripts.some(fits) : scripts.length > 0 && scripts.every(fits);
     },
-    is: ({ exec }) => exec.script,
+    is: ({ exec }) => list(scriptsOf(exec)),
     wants: (rule) => list(rule.script),
   },
   {
@@ -163,7 +172,7 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     name: "inWorkspace",
     isSaid: (rule) => rule.inWorkspace !== undefined,
     holds: isInWorkspace,
-    is: ({ exec }) => list([exec.executable, exec.script].filter((path) => path !== "")),
+    is: ({ exec }) => list([exec.executable, ...scriptsOf(exec)]),
     wants: (rule) => String(rule.inWorkspace),
   },
   {

@@ -7,7 +7,14 @@
 import { CacheScope, type ExecAction, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
 import { isCanonical } from "../match/path.js";
 import type { Action, ExecKind, ExecRule, Policy } from "../model.js";
-import { type AskedExec, coversScripts, type ReadyExec, readyExec, takesWay } from "./exec-facts.js";
+import {
+  type AskedExec,
+  coversScripts,
+  type ReadyExec,
+  readyExec,
+  scriptsOf,
+  takesWay,
+} from "./exec-facts.js";
 import { match, misses } from "./facts.js";
 import { type Fallback, type Inquiry, once, type Refusal, ranked } from "./rules.js";
 import { insertPath, Trie } from "./trie.js";
@@ -77,7 +84,7 @@ export function inquireExec(
   const kind = kindOf(exec);
   if (kind === undefined)
     return { fact: "kind", rule: "exec/unknown-file", sentence: "it is not known what kind of file it is" };
-  if ((kind === "file" && !isCanonical(exec.executable)) || (exec.script !== "" && !isCanonical(exec.script)))
+  if ((kind === "file" && !isCanonical(exec.executable)) || !scriptsOf(exec).every(isCanonical))
     return { fact: "executable", rule: "exec/unknown-file", sentence: "its path is not known" };
   if (!policy.subjects.some((s) => s.name === subject)) {
     const sentence = "the policy does not know the subject of the caller";
@@ -85,7 +92,8 @@ export function inquireExec(
   }
 
   const index = indexOf(policy);
-  const looked = { beyondFile: false, beyondCache: false };
+  // No cache knows which scripts interpret a script.
+  const looked = { beyondFile: false, beyondCache: exec.nestedScripts.length > 0 };
   const asked: AskedExec = { subject, exec, kind, process, workspace: policy.sandbox.workspace, looked };
   const matchReady = (rule: ReadyExec) => match(rule, rule.facts, asked);
   const fallback: Fallback =
@@ -101,7 +109,7 @@ export function inquireExec(
     rules: index.rules,
     candidates: () => [
       ...index.images.find(exec.executable),
-      ...(exec.script === "" ? [] : index.scripts.find(exec.script)),
+      ...scriptsOf(exec).flatMap((script) => index.scripts.find(script)),
       index.rest,
     ],
     match: (rank) => matchReady(readyAt(index, rank)),

@@ -147,6 +147,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       argvHash: "",
       executableSha256: script === "" ? hash : "",
       scriptSha256: script === "" ? "" : hash,
+      nestedScripts: [],
     },
   });
 }

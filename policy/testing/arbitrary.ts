@@ -243,6 +243,7 @@ export const execActions: fc.Arbitrary<Action> = fc
     environmentNames: fc.constantFrom<string[]>([], ["HOME"], ["LD_PRELOAD"]),
     executableSha256: hashes,
     scriptSha256: hashes,
+    nestedScripts: fc.array<string>(fc.constantFrom(...paths), { maxLength: 2 }),
     kind: fc.constantFrom(
       ExecutableKind.FILE,
       ExecutableKind.FILE,
@@ -251,7 +252,11 @@ export const execActions: fc.Arbitrary<Action> = fc
       ExecutableKind.DELETED,
     ),
   })
-  .map(({ subject, process, ...facts }) => ({ ...exec(facts, subject), process }));
+  // Only a script can have another one for its interpreter.
+  .map(({ subject, process, nestedScripts, ...facts }) => ({
+    ...exec({ ...facts, nestedScripts: facts.script === "" ? [] : nestedScripts }, subject),
+    process,
+  }));
 
 export const fileActions: fc.Arbitrary<Action> = fc
   .record({

@@ -53,6 +53,7 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     argvHash: "",
     executableSha256: "",
     scriptSha256: "",
+    nestedScripts: [],
     ...facts,
   };
   return { subject, process: undefined, action: { $case: "exec", value } };

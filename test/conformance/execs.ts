@@ -97,7 +97,7 @@ function wayTo(random: Random, program: Program): Way {
   ]);
 }
 
-interface Facts extends Pick<ExecAction, "executable" | "script" | "kind"> {
+interface Facts extends Pick<ExecAction, "executable" | "script" | "nestedScripts" | "kind"> {
   readonly opened: readonly string[];
   readonly image: string;
 }
@@ -108,6 +108,7 @@ function factsOf(path: string, interpreters: readonly string[], kind: Executable
   return {
     executable: last ?? path,
     script: last === undefined ? "" : path,
+    nestedScripts: interpreters.slice(0, -1),
     kind,
     opened: [...named, ...interpreters],
     image: last ?? image,
@@ -178,7 +179,7 @@ export function someExec(random: Random, world: World, id: string, subject: stri
     ({ call, cwd } = wayTo(random, program));
     facts = factsOf(program.path, program.interpreters, ExecutableKind.FILE, program.path);
   }
-  const { executable, script, kind, opened, image } = facts;
+  const { executable, script, nestedScripts, kind, opened, image } = facts;
   const size = argv.reduce((sum, argument) => sum + argument.length + 1, 0);
   const needsLoader = program.path === "/opt/t/dyn";
   const meant: MeantExec = {
@@ -187,7 +188,7 @@ export function someExec(random: Random, world: World, id: string, subject: stri
       requestedPath: call.path ?? "",
       executable,
       script,
-      argv: argv.map(shown),
+      argv: argv.length === 0 ? [""] : argv.map(shown),
       argvTruncated: size > ARGV_MAX,
       cwd,
       environmentNames: [],
@@ -198,6 +199,7 @@ export function someExec(random: Random, world: World, id: string, subject: stri
       argvHash: "",
       executableSha256: "",
       scriptSha256: "",
+      nestedScripts,
     },
     opened: needsLoader ? [...opened, world.dynamicLoader] : opened,
     image,

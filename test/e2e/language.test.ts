@@ -97,6 +97,22 @@ describe("what a file is", () => {
   });
 });
 
+test("a script is seen also where it is the interpreter of another", async () => {
+  const script = `printf '#!/usr/bin/sh\necho ran\n' >middle.sh; printf '#!/usr/bin/sh\necho ran\n' >good.sh
+    printf '#!/workspace/middle.sh\n' >outer; printf '#!/workspace/good.sh\n' >other; chmod +x *.sh outer other
+    ./middle.sh; echo $?; ./outer; echo $?; ./other; echo $?`;
+  const result = await run(script);
+  expect(result.stdout).toBe("126\n126\nran\n0\n");
+});
+
+test("a program that is started without any argument has an empty one", async () => {
+  const call = (path: string) =>
+    `python3 -c 'import ctypes; ctypes.CDLL(None).execve(b"${path}", (ctypes.c_char_p * 1)(None), None)' </dev/null; echo $?`;
+  const result = await run(`${call("/usr/bin/nl")}; ${call("/usr/bin/true")}`);
+  expect(result.stdout.split("\n").at(-2)).toBe("0");
+  expect(result.stderr).toContain("exec/no-nl");
+});
+
 describe("how often and when", () => {
   test("a rate is used up", async () => {
     const result = await run("factor 4; factor 6; factor 8; echo $?");

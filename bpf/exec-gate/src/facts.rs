@@ -47,8 +47,10 @@ pub fn action(call: &Call, image: &Image, cwd: &[u8], exec_id: String) -> pb::Ex
         requested_path: text(&call.path),
         executable: text(&loaded.path),
         script: script.map(|file| text(&file.path)).unwrap_or_default(),
-        argv: shown(&call.argv),
+        // Since Linux 5.18 a missing argv[0] is an empty one: that is what the program gets.
+        argv: if call.argv.is_empty() { vec![String::new()] } else { shown(&call.argv) },
         argv_truncated: false,
+        nested_scripts: image.nested().iter().map(|file| text(&file.path)).collect(),
         cwd: text(cwd),
         environment_names: Vec::new(),
         file_id: loaded.id.to_string(),

@@ -55,6 +55,11 @@ impl Image {
     pub fn script(&self) -> Option<&Found> {
         (self.files.len() > 1).then(|| &self.files[0])
     }
+
+    /// The scripts between that one and the image, each the interpreter of the one before it.
+    pub fn nested(&self) -> &[Found] {
+        if self.files.len() > 2 { &self.files[1..self.files.len() - 1] } else { &[] }
+    }
 }
 
 /// The beginnings of files that were loaded lately.
