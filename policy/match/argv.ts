@@ -34,13 +34,15 @@ export function compileArgv(patterns: readonly string[]): ArgvMatcher {
 
 /**
  * Matcher for everything that a pattern says. `restricts`: whether the rule takes something away. What could be a
- * flag is one where that makes the rule stricter, and only what is one for certain where it makes it laxer.
+ * flag is one where that makes the rule stricter, and only what is one for certain where it makes it laxer; the "." of an
+ * expression matches line breaks, too, where the rule restricts.
  * Throws what re2js throws for an expression that is none; the reader lets none through.
  */
 export function compileArgvPattern(pattern: ArgvPattern, restricts: boolean): ArgvMatcher {
   const { exact, prefix, flags, without } = pattern;
   const glob = pattern.glob === undefined ? undefined : compileArgv(pattern.glob);
-  const expressions = pattern.regex.map((text) => RE2JS.compile(text));
+  // A line break in an argument must not hide the rest of it from a rule that restricts.
+  const expressions = pattern.regex.map((text) => RE2JS.compile(text, restricts ? RE2JS.DOTALL : 0));
   const reading = (kind: FlagReading) => (args: readonly string[]) => readFlags(args, pattern, kind);
   const wanted = reading(restricts ? "possible" : "certain");
   const unwanted = reading(restricts ? "certain" : "possible");

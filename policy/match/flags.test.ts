@@ -38,15 +38,37 @@ describe("flags of a rule that restricts", () => {
     ["rm --ch -r", true],
     ["rm --ch -- -r", true],
     ["rm -fC x -r", true],
+    // A flag that the pattern does not name may take what follows: "--" is its value then.
+    ["rm -S -- -r", true],
+    ["rm -S -- --recursive", true],
+    ["rm -fS -- -r", true],
+    ["rm -rS -- x", true],
+    ["rm -CxS -- x", false],
+    ["rm --suffix -- -r", true],
+    ["rm --suffix -- x -- -r", false],
+    ["rm -S -- -T -- -r", true],
+    ["rm -f -- -rf", true],
+    // So may be a letter behind it, or the whole next flag, which takes no value then.
+    ["rm -SC -r", true],
+    ["rm -S -C -r", true],
+    ["rm --ch -C -r", true],
     ["rm -f x", false],
     ["rm x", false],
     ["rm r", false],
     ["rm -", false],
     ["rm --", false],
     ["rm -- -r", false],
-    ["rm -f -- -rf", false],
+    ["rm x -- -r", false],
+    ["rm - -- -r", false],
+    ["rm -Sx -- x", false],
+    ["rm -S x -- -r", false],
+    ["rm -S -- x -- -r", false],
+    ["rm --suffix=x -- -r", false],
+    ["rm --ch=x -- -r", false],
+    ["rm -C x -- -r", false],
+    ["rm -Cx -- -r", false],
+    ["rm -CS -- -r", false],
     ["rm -C -r", false],
-    ["rm -fC -r", false],
     ["rm -Cr x", false],
     ["rm --chdir -r", false],
     ["rm --chdir=-r", false],
@@ -67,6 +89,7 @@ describe("flags of a rule that restricts", () => {
     ["rm -r x", false],
     ["rm -f x", false],
     ["rm -r -- -f", false],
+    ["rm -r -S -- -f", true],
   ])("all must be there: %s: %s", (line, expected) => {
     expect(matches({ flags: [R, ["-f", "--force"]] }, true, line)).toBe(expected);
   });
@@ -77,6 +100,9 @@ describe("flags of a rule that restricts", () => {
     ["git push --dry", true],
     ["git push -- --dry-run", true],
     ["git push -o --dry-run", true],
+    ["git push -u -- --dry-run", true],
+    ["git push -uo --dry-run", true],
+    ["git push -u -o -- -n", true],
     // "n" may be the value of a flag that the pattern does not know.
     ["git push -xn", true],
     ["git push --dry-run", false],
@@ -101,6 +127,13 @@ describe("flags of a rule that permits", () => {
     ["rm -C -i", false],
     ["rm --ch -i", false],
     ["rm --ch -- -i", false],
+    ["rm -S -- -i", false],
+    ["rm -xC -i", false],
+    ["rm -x -C -i", false],
+    ["rm -x -C -- -i", false],
+    ["rm --ch -C -i", false],
+    ["rm -xC a -i", true],
+    ["rm -x -C a -i", true],
     ["rm x", false],
   ])("count when they are there for certain: %s: %s", (line, expected) => {
     const pattern = { flags: [["-i", "--interactive"]], valued: ["-C", "--chdir"] };
@@ -124,6 +157,12 @@ describe("flags of a rule that permits", () => {
     ["rm --rec x", false],
     ["rm -C -- -r", false],
     ["rm --ch -r", false],
+    ["rm -S -- -r", false],
+    ["rm -S -- --recursive x", false],
+    ["rm --suffix -- -r", false],
+    ["rm -SC -r", false],
+    ["rm -S x -- -r", true],
+    ["rm --suffix=x -- -r", true],
   ])("`without` holds only if the flag could not be there: %s: %s", (line, expected) => {
     expect(matches({ without: [R], valued: ["-C", "--chdir"] }, false, line)).toBe(expected);
   });
@@ -160,6 +199,18 @@ describe("literal arguments and expressions", () => {
     [{ glob: ["*", "push", "**"], flags: [["-f"]] }, "git pull -f", false],
   ] as [Partial<ArgvPattern>, string, boolean][])("%j against %s is %s", (pattern, line, expected) => {
     for (const restricts of [true, false]) expect(matches(pattern, restricts, line)).toBe(expected);
+  });
+
+  test('the "." of an expression is a line break, too, where the rule restricts', () => {
+    const says = (restricts: boolean, argument: string, expression = "^curl.*evil") =>
+      compileArgvPattern({ ...NOTHING, regex: [expression] }, restricts)(["sh", argument]);
+    expect([true, false].map((restricts) => says(restricts, "curl a evil"))).toEqual([true, true]);
+    expect(says(true, "curl \\\n evil")).toBe(true);
+    expect(says(false, "curl \\\n evil")).toBe(false);
+    // Lines are lines only where the expression says so, and "." is what RE2 has where it asks for that.
+    expect(says(true, "a\ncurl evil")).toBe(false);
+    expect(says(true, "a\ncurl evil", "(?m)^curl.*evil")).toBe(true);
+    expect(says(true, "curl\nevil", "(?-s)^curl.*evil")).toBe(false);
   });
 
   test("a program without any arguments, not even its name, has none", () => {
