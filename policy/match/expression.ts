@@ -5,6 +5,7 @@
 // No "." and no "$" that a newline in a name could fool: classes are spelt out, and "^" and "$" are those of the text.
 
 import { expandBraces, hasPattern, unescapeGlob } from "./glob.js";
+import { requestPathAlternatives } from "./request.js";
 
 /** A character of a name. */
 const CHAR = "[^/\\x00]";
@@ -36,7 +37,7 @@ export function pathExpression(patterns: readonly string[], options: { subtree: 
  */
 export function requestPathExpression(patterns: readonly string[]): string {
   const alternatives = [
-    ...new Set(patterns.flatMap((pattern) => expandBraces(pattern).map(requestSequence))),
+    ...new Set(patterns.flatMap((pattern) => requestPathAlternatives(pattern).map(requestSequence))),
   ];
   return `^(?:${alternatives.length === 0 ? NOTHING : alternatives.join("|")})$`;
 }

@@ -76,10 +76,9 @@ pub(crate) struct Request {
 /// What a server may take a path for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum PathReading {
-    /// What it is.
-    Plain,
-    /// This, when it decodes what need not have been encoded. A row that permits must match both forms, any other one.
-    Decoded(String),
+    /// These different forms: as written, with the digits of escapes in capitals, and decoded. Never empty. A row that
+    /// permits must match them all, any other one.
+    Forms(Vec<String>),
     /// Nobody can tell; the reason.
     Doubtful(&'static str),
 }
@@ -92,61 +91,65 @@ impl Request {
     }
 }
 
-/// Characters that a path may hold as they are (RFC 3986, 3.3, `pchar`). Encoding them changes nothing for most servers.
-fn is_pchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
+fn read_path(path: &str) -> PathReading {
+    let unclear = if !path.is_ascii() {
+        Some("it is not ASCII")
+    } else if path.contains('\\') {
+        Some("it has a backslash")
+    } else if path.contains(';') {
+        Some("it has a \";\", where some servers cut off the rest of the part")
+    } else {
+        doubtful_segment(path)
+    };
+    match unclear.map_or_else(|| unescape(path), Err) {
+        Err(why) => PathReading::Doubtful(why),
+        Ok([capitals, decoded]) => {
+            let mut forms = vec![path.to_owned(), capitals, decoded];
+            // Escapes are what differs, so that equal forms stand side by side.
+            forms.dedup();
+            PathReading::Forms(forms)
+        }
+    }
 }
 
-fn read_path(path: &str) -> PathReading {
-    if !path.is_ascii() {
-        return PathReading::Doubtful("it is not ASCII");
-    }
-    if path.contains('\\') {
-        return PathReading::Doubtful("it has a backslash");
-    }
-    let mut decoded = String::with_capacity(path.len());
-    let mut changed = false;
+/// The path with the digits of its escapes in capitals, and decoded; or why nobody can tell what they mean.
+fn unescape(path: &str) -> Result<[String; 2], &'static str> {
+    let mut capitals = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
-        decoded.push_str(&rest[..at]);
         let digits = rest.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
-        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
-            return PathReading::Doubtful("it has a \"%\" that encodes nothing");
-        };
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = byte.ok_or("it has a \"%\" that encodes nothing")?;
         match byte {
-            b'.' => return PathReading::Doubtful("it has an encoded \".\""),
-            b'/' | b'\\' => return PathReading::Doubtful("it has an encoded slash"),
-            b'%' => return PathReading::Doubtful("it has an encoded \"%\""),
-            ..0x20 | 0x7f => return PathReading::Doubtful("it has an encoded control character"),
-            _ if is_pchar(byte) => {
-                decoded.push(char::from(byte));
-                changed = true;
-            }
-            _ => decoded.push_str(&rest[at..at + 3]),
+            b'.' => return Err("it has an encoded \".\""),
+            b'/' | b'\\' => return Err("it has an encoded slash"),
+            b'%' => return Err("it has an encoded \"%\""),
+            b';' => return Err("it has an encoded \";\""),
+            ..0x20 | 0x7f => return Err("it has an encoded control character"),
+            _ => {}
         }
+        capitals.push_str(&rest[..at]);
+        capitals.push_str(&rest[at..at + 3].to_ascii_uppercase());
+        decoded.extend(rest[..at].as_bytes());
+        decoded.push(byte);
         rest = &rest[at + 3..];
     }
-    decoded.push_str(rest);
-    match doubtful_segment(&decoded) {
-        Some(why) => PathReading::Doubtful(why),
-        None if changed => PathReading::Decoded(decoded),
-        None => PathReading::Plain,
-    }
+    capitals.push_str(rest);
+    decoded.extend(rest.as_bytes());
+    let decoded = String::from_utf8(decoded).map_err(|_| "it has encoded bytes that are not UTF-8")?;
+    Ok([capitals, decoded])
 }
 
-/// Segments that servers leave out or resolve. A final `/` is none.
+/// Segments that servers leave out or resolve. A final `/` is none. No escape makes one: those of `.` and `/` are
+/// doubtful by themselves.
 fn doubtful_segment(path: &str) -> Option<&'static str> {
     let segments = path.strip_prefix('/').unwrap_or(path);
     let last = segments.split('/').count() - 1;
-    segments.split('/').enumerate().find_map(|(index, segment)| {
-        // Some servers cut parameters off before they look: "/..;x/" is "/../" to them.
-        let name = segment.split(';').next().unwrap_or(segment);
-        match name {
-            "." | ".." => Some("it has a \".\" or \"..\" as a part"),
-            "" if index < last => Some("it has an empty part"),
-            "" if !segment.is_empty() => Some("it has a part that is only parameters"),
-            _ => None,
-        }
+    segments.split('/').enumerate().find_map(|(index, segment)| match segment {
+        "." | ".." => Some("it has a \".\" or \"..\" as a part"),
+        "" if index < last => Some("it has an empty part"),
+        _ => None,
     })
 }
 
@@ -159,15 +162,19 @@ mod tests {
         (request.path, request.reading)
     }
 
+    fn forms(forms: &[&str]) -> PathReading {
+        PathReading::Forms(forms.iter().map(|form| (*form).to_owned()).collect())
+    }
+
     #[test]
     fn a_path_is_what_stands_before_the_question_mark_in_either_form_of_target() {
         for target in ["/a/b", "/a/b?x=/../%2e", "http://h.example:80/a/b?c", "/a/b#part"] {
-            assert_eq!(reading(target), ("/a/b".to_owned(), PathReading::Plain), "{target}");
+            assert_eq!(reading(target), ("/a/b".to_owned(), forms(&["/a/b"])), "{target}");
         }
         for (target, path) in
             [("/", "/"), ("http://h.example", "/"), ("*", "*"), ("/?a", "/"), ("/a/", "/a/")]
         {
-            assert_eq!(reading(target), (path.to_owned(), PathReading::Plain), "{target}");
+            assert_eq!(reading(target), (path.to_owned(), forms(&[path])), "{target}");
         }
     }
 
@@ -189,6 +196,15 @@ mod tests {
             "/..;x=y/b",
             "/.;/b",
             "/;x/b",
+            "/admin;x=1",
+            "/secret;a/x",
+            "/admin%3Bx",
+            "/admin%3b",
+            "/%e4",
+            "/%C3",
+            "/%C3%28",
+            "/%ED%A0%80",
+            "/%C0%AE",
             "/%252e",
             "/a%00",
             "/a%0a",
@@ -199,17 +215,20 @@ mod tests {
         ] {
             assert!(matches!(reading(doubtful).1, PathReading::Doubtful(_)), "{doubtful}");
         }
-        for plain in
-            ["/a..b", "/...", "/a.", "/.well-known/x", "/a%20b", "/a;v=1/b", "/a/b/", "/%e4", "/~a@b:c"]
-        {
-            assert_eq!(reading(plain), (plain.to_owned(), PathReading::Plain));
+        for plain in ["/a..b", "/...", "/a.", "/.well-known/x", "/a:b,c=d", "/a/b/", "/[x]", "/~a@b:c"] {
+            assert_eq!(reading(plain), (plain.to_owned(), forms(&[plain])));
         }
     }
 
     #[test]
-    fn what_need_not_be_encoded_is_shown_decoded_beside_the_written_form() {
-        let (path, reading) = reading("/%61dmin/%40x%20y");
-        assert_eq!(path, "/%61dmin/%40x%20y");
-        assert_eq!(reading, PathReading::Decoded("/admin/@x%20y".into()));
+    fn a_path_with_escapes_is_read_as_written_in_capitals_and_decoded() {
+        for (path, expected) in [
+            ("/%61dmin/%40x%20y", &["/%61dmin/%40x%20y", "/admin/@x y"][..]),
+            ("/caf%C3%A9", &["/caf%C3%A9", "/caf\u{e9}"]),
+            ("/caf%c3%A9", &["/caf%c3%A9", "/caf%C3%A9", "/caf\u{e9}"]),
+            ("/a/%5bx%5D", &["/a/%5bx%5D", "/a/%5Bx%5D", "/a/[x]"]),
+        ] {
+            assert_eq!(reading(path), (path.to_owned(), forms(expected)));
+        }
     }
 }

@@ -194,15 +194,8 @@ impl Http {
         let Some(path) = &self.path else { return Holds::Yes };
         let holds = match &request.reading {
             PathReading::Doubtful(why) => return Holds::Unclear(why),
-            PathReading::Plain => path.is_match(&request.path),
-            PathReading::Decoded(decoded) => {
-                let forms = [&request.path, decoded];
-                if permits {
-                    forms.iter().all(|form| path.is_match(form))
-                } else {
-                    forms.iter().any(|form| path.is_match(form))
-                }
-            }
+            PathReading::Forms(forms) if permits => forms.iter().all(|form| path.is_match(form)),
+            PathReading::Forms(forms) => forms.iter().any(|form| path.is_match(form)),
         };
         if holds { Holds::Yes } else { Holds::No }
     }
