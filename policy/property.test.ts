@@ -242,6 +242,7 @@ network:
     executableSha256: text,
     scriptSha256: text,
     nestedScripts: fc.array(text),
+    nestedSha256: fc.array(text),
   });
   const anyFile: fc.Arbitrary<FileAction> = fc.record({
     operation: number,

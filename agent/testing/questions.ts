@@ -26,6 +26,7 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     executableSha256: "",
     scriptSha256: "",
     nestedScripts: [],
+    nestedSha256: [],
     ...fields,
   };
 }

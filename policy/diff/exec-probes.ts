@@ -42,6 +42,7 @@ export function execAction(policy: Policy, subject: string, facts: Facts): Actio
     executableSha256: sha256 || "0".repeat(64),
     scriptSha256: script === "" ? "" : "0".repeat(64),
     nestedScripts: [],
+    nestedSha256: [],
   };
   const process: Process = {
     pid: 0,

@@ -191,11 +191,20 @@ test("a script that interprets another counts as one: a restriction by any of th
   const permit = policy("exec:\n  - { id: r, script: /srv/*, executable: /usr/bin/dash, action: allow }");
   expect(evaluate(permit, nested(["/srv/mid"])).verdict).toBe(Verdict.ALLOW);
   expect(evaluate(permit, nested(["/tmp/mid"])).verdict).toBe(Verdict.DENY);
-  // Its content is not hashed, so a rule by hash cannot be passed.
+  // A rule by hash asks for that of each.
   const hash = by(`sha256: "${"a".repeat(64)}"`);
-  const known = { executableSha256: "b".repeat(64), scriptSha256: "c".repeat(64) };
-  const asked = (nestedScripts: string[]) =>
-    exec({ executable: "/usr/bin/dash", script: "/srv/outer", nestedScripts, ...known });
-  expect(evaluate(hash, asked([])).verdict).toBe(Verdict.ALLOW);
-  expect(evaluate(hash, asked(["/srv/mid"])).verdict).toBe(Verdict.DENY);
+  const other = "b".repeat(64);
+  const asked = (nestedScripts: string[], nestedSha256: string[]) =>
+    exec({
+      executable: "/usr/bin/dash",
+      script: "/srv/outer",
+      executableSha256: other,
+      scriptSha256: other,
+      nestedScripts,
+      nestedSha256,
+    });
+  expect(evaluate(hash, asked([], [])).verdict).toBe(Verdict.ALLOW);
+  expect(evaluate(hash, asked(["/srv/mid"], [other])).verdict).toBe(Verdict.ALLOW);
+  expect(evaluate(hash, asked(["/srv/mid"], ["a".repeat(64)])).verdict).toBe(Verdict.DENY);
+  expect(evaluate(hash, asked(["/srv/mid"], [])).verdict).toBe(Verdict.DENY);
 });

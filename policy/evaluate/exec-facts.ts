@@ -78,14 +78,16 @@ export function scriptsOf({ script, nestedScripts }: ExecAction): readonly strin
 }
 
 function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): boolean | Unknown {
-  const { script, executableSha256, scriptSha256, nestedScripts } = asked.exec;
-  if (sha256.has(executableSha256)) return true;
+  const { script, executableSha256, scriptSha256, nestedScripts, nestedSha256 } = asked.exec;
+  const isOne = (hash: string) => sha256.has(hash);
+  if (isOne(executableSha256)) return true;
   asked.looked.beyondFile = true;
   // A right by a script's content alone would be a right to whatever interpreter it names.
   const byScript = restricts || rule.executable.length > 0 || rule.script.length > 0;
-  if (script !== "" && byScript && sha256.has(scriptSha256)) return true;
-  const known = executableSha256 !== "" && (script === "" || scriptSha256 !== "");
-  if (known && nestedScripts.length === 0) return false;
+  const scripts = [scriptSha256, ...nestedSha256];
+  if (script !== "" && byScript && (restricts ? scripts.some(isOne) : scripts.every(isOne))) return true;
+  const known = executableSha256 !== "" && (script === "" || scripts.every((hash) => hash !== ""));
+  if (known && nestedSha256.length === nestedScripts.length) return false;
   return { unknown: "the hash of the file is not known" };
 }
 
@@ -165,7 +167,8 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     name: "sha256",
     isSaid: (rule) => rule.sha256.length > 0,
     holds: hasContent,
-    is: ({ exec }) => list([exec.executableSha256, exec.scriptSha256].filter((hash) => hash !== "")),
+    is: ({ exec }) =>
+      list([exec.executableSha256, exec.scriptSha256, ...exec.nestedSha256].filter((hash) => hash !== "")),
     wants: (rule) => list(rule.sha256),
   },
   {

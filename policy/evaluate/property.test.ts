@@ -287,8 +287,8 @@ describe("an answer that is used again", () => {
     return { ...other, subject: one.subject, action: { $case: "exec", value } };
   };
   const withArgumentsOf = (other: Action, one: Action): Action => {
-    const { script, scriptSha256, nestedScripts, argv, cwd } = facts(one);
-    const value = { ...facts(other), script, scriptSha256, nestedScripts, argv, cwd };
+    const { script, scriptSha256, nestedScripts, nestedSha256, argv, cwd } = facts(one);
+    const value = { ...facts(other), script, scriptSha256, nestedScripts, nestedSha256, argv, cwd };
     return { ...other, action: { $case: "exec", value } };
   };
   const later: (Moment | undefined)[] = [

@@ -9,7 +9,7 @@ import {
 import { EXEC_ACTION, FILE_ACTION, NETWORK_ACTION } from "../language/actions.js";
 import { ASKED_OPERATIONS, KINDS, LARGEST_ID } from "../language/names.js";
 import { keysOf } from "../language/shape.js";
-import type { Action, ExecKind } from "../model.js";
+import type { Action, ExecKind, Policy } from "../model.js";
 import type { Section } from "./base.js";
 import { readConnection } from "./connection.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
@@ -23,6 +23,29 @@ export interface ActionDefaults {
   readonly workspace: string;
   /** The sandbox's user, who owns what is not said to be another's. */
   readonly uid: number;
+  /** Names of the variables that are set; see `environmentNames`. */
+  readonly environment: readonly string[];
+}
+
+/** Set in each sandbox, whatever its policy says. */
+const ALWAYS_SET = ["PATH", "HOME", "USER", "LOGNAME"];
+
+/**
+ * Names of the variables that the main command starts with, so that a rule about one of them is not missed where nobody
+ * says which are set. `environment`: the policy's own.
+ */
+export function environmentNames(environment: Readonly<Record<string, string>>): readonly string[] {
+  return [...ALWAYS_SET, ...Object.keys(environment)];
+}
+
+/** What an action has that is asked of this policy. */
+export function actionDefaults({ subjects, sandbox }: Pick<Policy, "subjects" | "sandbox">): ActionDefaults {
+  return {
+    subject: subjects[0]?.name ?? "",
+    workspace: sandbox.workspace,
+    uid: sandbox.user.uid,
+    environment: environmentNames(sandbox.environment),
+  };
 }
 
 /** An action, but for what is taken from the policy it is asked of. */
@@ -124,7 +147,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
   );
   const script = fields?.read("script", (n) => v.path(context, n, "the script")) ?? "";
   const cwd = fields?.read("cwd", (n) => v.path(context, n, "the working directory"));
-  const names = fields?.each("environment", "environment", (n) =>
+  const names = fields?.get("environment") && fields.each("environment", "environment", (n) =>
     v.nonEmpty(context, n, "the name of a variable"),
   );
   const hash = fields?.read("sha256", (n) => v.sha256(context, n, "the sha256")) ?? "";
@@ -139,7 +162,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       argv: [...(words ?? argv ?? [script || executable])],
       argvTruncated: false,
       cwd: cwd ?? defaults.workspace,
-      environmentNames: [...new Set(names ?? [])].sort(),
+      environmentNames: [...new Set(names ?? defaults.environment)].sort(),
       fileId: "",
       scriptFileId: "",
       kind: EXEC_KINDS[kind],
@@ -148,6 +171,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       executableSha256: script === "" ? hash : "",
       scriptSha256: script === "" ? "" : hash,
       nestedScripts: [],
+      nestedSha256: [],
     },
   });
 }

@@ -254,7 +254,14 @@ export const execActions: fc.Arbitrary<Action> = fc
   })
   // Only a script can have another one for its interpreter.
   .map(({ subject, process, nestedScripts, ...facts }) => ({
-    ...exec({ ...facts, nestedScripts: facts.script === "" ? [] : nestedScripts }, subject),
+    ...exec(
+      {
+        ...facts,
+        nestedScripts: facts.script === "" ? [] : nestedScripts,
+        nestedSha256: facts.script === "" ? [] : nestedScripts.map(() => facts.scriptSha256 ?? ""),
+      },
+      subject,
+    ),
     process,
   }));
 

@@ -54,6 +54,7 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     executableSha256: "",
     scriptSha256: "",
     nestedScripts: [],
+    nestedSha256: [],
     ...facts,
   };
   return { subject, process: undefined, action: { $case: "exec", value } };

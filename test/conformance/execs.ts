@@ -200,6 +200,7 @@ export function someExec(random: Random, world: World, id: string, subject: stri
       executableSha256: "",
       scriptSha256: "",
       nestedScripts,
+      nestedSha256: [],
     },
     opened: needsLoader ? [...opened, world.dynamicLoader] : opened,
     image,

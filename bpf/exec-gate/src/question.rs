@@ -100,14 +100,11 @@ impl ExecHandler {
 
     fn show_known_digests(&self, request: &mut Request) -> bool {
         let digests = &self.sandbox.digests;
-        let Some(executable) = digests.known(request.image.loaded()) else { return false };
-        let script = match request.image.script().map(|script| digests.known(script)) {
-            Some(None) => return false,
-            Some(Some(script)) => script,
-            None => String::new(),
-        };
-        (request.action.executable_sha256, request.action.script_sha256) = (executable, script);
-        true
+        let known: Option<Vec<_>> = request.image.files.iter().map(|file| digests.known(file)).collect();
+        known.is_some_and(|known| {
+            show_digests(&mut request.action, known);
+            true
+        })
     }
 
     // `None`: it was refused, or there is nobody left to answer.
@@ -120,12 +117,11 @@ impl ExecHandler {
         let this = self.clone();
         blocking(move || {
             let digests = &this.sandbox.digests;
-            let executable = digests.read(request.image.loaded());
-            let script = request.image.script().map_or(Ok(String::new()), |script| digests.read(script));
+            let read: Result<Vec<_>, _> = request.image.files.iter().map(|file| digests.read(file)).collect();
             drop(turn);
-            match executable.and_then(|executable| Ok((executable, script?))) {
+            match read {
                 Ok(read) => {
-                    (request.action.executable_sha256, request.action.script_sha256) = read;
+                    show_digests(&mut request.action, read);
                     Some(request)
                 }
                 Err(message) => {
@@ -137,4 +133,12 @@ impl ExecHandler {
         .await
         .flatten()
     }
+}
+
+// In the order of `Image::files`: the scripts, and at last the image.
+fn show_digests(action: &mut pb::ExecAction, mut digests: Vec<String>) {
+    action.executable_sha256 = digests.pop().unwrap_or_default();
+    let mut scripts = digests.into_iter();
+    action.script_sha256 = scripts.next().unwrap_or_default();
+    action.nested_sha256 = scripts.collect();
 }
