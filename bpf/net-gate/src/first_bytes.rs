@@ -8,6 +8,7 @@ use std::io::Cursor;
 use clawsec_proto as pb;
 use rustls::server::Acceptor;
 
+use crate::lookalike;
 use crate::name;
 
 /// A ClientHello or an HTTP head that is longer is not read to its end, and is refused.
@@ -84,7 +85,7 @@ impl Observation {
 pub(crate) enum Care {
     /// What cannot be read is let through as [`Observation::Other`].
     Usual,
-    /// A row looks at the protocol: what a server could take for HTTP, and is not read as HTTP here, is refused.
+    /// A row looks at the protocol: what a server could take for TLS or HTTP, and is not read as such here, is refused.
     Close,
     /// On a port where TLS or HTTP is expected, the gate waits for it, and takes nothing it can't read (what is
     /// unreadable here may well be readable to the server, and name another host). SSH is let through, because forges
@@ -121,36 +122,11 @@ pub(crate) fn read(bytes: &[u8], care: Care) -> Reading {
                 false => Reading::Bad(form_guess(bytes), "its first bytes are neither TLS nor HTTP"),
             }
         }
-        (Reading::Seen(Observation::Other), Care::Close) => match passes_for_http(bytes) {
-            Some(true) => {
-                Reading::Bad(Form::Http, "its first line looks like HTTP and cannot be read as such")
-            }
-            None if bytes.len() >= LONGEST => Reading::Bad(Form::Reset, "its first line is over 16 KiB"),
-            None => Reading::More,
-            Some(false) => Reading::Seen(Observation::Other),
-        },
+        (Reading::Seen(Observation::Other), Care::Close) => {
+            lookalike::read(bytes).unwrap_or(Reading::Seen(Observation::Other))
+        }
         (other, _) => other,
     }
-}
-
-/// Whether a server could take a first line that is not HTTP for HTTP; `None` until the line is there. Rows that look
-/// at protocols must not be evaded by a method in small letters, a strange space, or a line that is finished late.
-fn passes_for_http(bytes: &[u8]) -> Option<bool> {
-    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let bytes = &bytes[blank..];
-    if !bytes.first().is_none_or(u8::is_ascii_alphabetic) {
-        return Some(false);
-    }
-    let end = bytes.iter().position(|byte| *byte == b'\n');
-    let line = &bytes[..end.unwrap_or(bytes.len())];
-    if line.contains(&0) {
-        return Some(false);
-    }
-    end?;
-    let names_http = line.windows(5).any(|word| word.eq_ignore_ascii_case(b"HTTP/"));
-    // HTTP/0.9 names itself nowhere: "GET /path".
-    let target = line.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default();
-    Some(names_http || target.starts_with(b"/") || target.starts_with(b"http"))
 }
 
 /// The protocol that unreadable bytes look like.

@@ -126,17 +126,32 @@ fn where_a_row_looks_at_protocols_nothing_that_passes_for_http_is_called_other()
         b"POST /x\r\n\r\n",
         b"GET / HTTP/1.1\nHost : b.com\n\n",
         b"\r\nget / http/1.1\r\n",
+        b" POST /x HTTP/1.1\r\n\r\n",
+        b"\r\n POST /x HTTP/1.1\r\n\r\n",
+        b"\x1cPOST /x HTTP/1.1\r\n\r\n",
+        b"POST /x?\0 HTTP/1.1\r\n\r\n",
     ] {
         assert!(matches!(close(bytes), Reading::Bad(Form::Http, _)), "{bytes:?}");
         assert_eq!(read_at(bytes, 9418), Reading::Seen(Observation::Other), "{bytes:?}");
     }
     assert_eq!(close(b"post /x"), Reading::More);
     for bytes in
-        [&b"0032git-upload-pack"[..], b"AMQP\0\0\x09\x01", b"\x80\x2e", b"EHLO x\r\n", b"SSH-2.0-x\r\n"]
+        [&b"0032git-upload-pack"[..], b"AMQP\0\0\x09\x01", b"\x80\x2e\x02", b"EHLO x\r\n", b"SSH-2.0-x\r\n"]
     {
         assert_eq!(close(bytes), Reading::Seen(Observation::Other), "{bytes:?}");
     }
     assert!(matches!(close(&vec![b'a'; LONGEST]), Reading::Bad(_, _)));
+}
+
+#[test]
+fn where_a_row_looks_at_protocols_a_hello_of_another_form_is_not_called_other() {
+    for bytes in
+        [&b"\x80\x2e\x01\x03\x03"[..], b"\x16\x03\x01\0\0\x16\x03\x01", b"\x15\x03\x01\0\x02\x01\x5a"]
+    {
+        assert!(matches!(read(bytes, Care::of(9418, true)), Reading::Bad(Form::Tls, _)), "{bytes:?}");
+        assert_eq!(read_at(bytes, 9418), Reading::Seen(Observation::Other), "{bytes:?}");
+        assert!(matches!(read_at(bytes, 443), Reading::Bad(_, _)), "{bytes:?}");
+    }
 }
 
 #[test]

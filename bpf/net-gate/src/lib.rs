@@ -29,6 +29,7 @@ mod dns;
 mod first_bytes;
 mod http;
 mod live;
+mod lookalike;
 mod message;
 mod name;
 mod netns;

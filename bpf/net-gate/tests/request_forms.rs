@@ -66,6 +66,32 @@ for path in ['/x/../admin', '/x/%2e%2e/admin', '//admin', '/x%2fadmin', '/./admi
 }
 
 #[test]
+fn a_path_is_refused_in_each_form_that_a_server_may_take_it_for() {
+    let denied = r"/caf%C3%A9|/caf\x{E9}|/a/\[x\]|/admin|/secret(?:/[^/]*)+";
+    let rows = table(vec![
+        http("net/no", &[], denied, Deny),
+        http("net/some", &["GET"], "/a/.*|/caf%C3%A8|/caf\u{e8}|/adm.*", Allow),
+    ]);
+    world(rows, |world| {
+        let script = "
+s = connect('good.example', 8088)
+for path in ['/caf%C3%A9', '/caf%c3%a9', '/c%61f%c3%A9', '/a/[x]', '/a/%5Bx%5D', '/a/%5bx]', '/admin', '/secret/x',
+             '/admin;x=1', '/secret;a/x', '/admin%3bx', '/caf%E9',
+             '/caf%C3%A8', '/a/%5By%5D', '/admin,x=1', '/caf%c3%a8', '/secret,a/x']:
+    status, text, _ = req(s, 'GET', path)
+    print(status, text.split('(rule ')[-1].split(')')[0] if status == 403 else text.split(' ')[1])";
+        let expected = [
+            &["403 net/no"; 8][..],
+            &["403 gate/http-path"; 4],
+            &["200 /caf%C3%A8", "200 /a/%5By%5D", "200 /admin,x=1"],
+            &["403 default"; 2],
+        ]
+        .concat();
+        assert_eq!(run(world, script), expected.join("\n"));
+    });
+}
+
+#[test]
 fn what_would_leave_the_gates_sight_is_refused() {
     world(
         table(vec![http("net/any", &[], "/.*", Allow), row("net/any-host", "good.example", Allow)]),
