@@ -131,7 +131,7 @@ fn unescape(path: &str) -> Result<[String; 2], &'static str> {
         }
         capitals.push_str(&rest[..at]);
         capitals.push_str(&rest[at..at + 3].to_ascii_uppercase());
-        decoded.extend(rest[..at].as_bytes());
+        decoded.extend(&rest.as_bytes()[..at]);
         decoded.push(byte);
         rest = &rest[at + 3..];
     }
