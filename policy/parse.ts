@@ -3,11 +3,23 @@
 // YAML text to a syntax tree with positions. Bounded, and a smaller language than YAML: no anchors and aliases
 // (so nothing can expand), no tags, no merge keys, no second document, no duplicate or non-text keys.
 
-import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseAllDocuments } from "yaml";
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  type Node as YamlNode,
+} from "yaml";
 import type { Diagnostic, Origin } from "./diagnostics.js";
+import { hiding, wrongDirective } from "./text.js";
 
 /** Largest policy file, in UTF-16 units. */
 const MAX_TEXT = 4 * 1024 * 1024;
+const CONTROLS = "has control characters, or characters that hide or reorder text";
 /** Deepest nesting; a real policy needs 6. */
 const MAX_DEPTH = 24;
 
@@ -144,6 +156,17 @@ class Converter {
 
   run(documents: readonly Document.Parsed[]): Parsed {
     const [document, second] = documents;
+    const directive = wrongDirective(this.text);
+    if (directive !== undefined) {
+      this.#error(
+        "directive",
+        "directives are not part of the policy language, but for %YAML 1.2",
+        "Remove it.",
+        directive.start,
+        directive.end,
+      );
+      return { root: undefined, diagnostics: this.#diagnostics };
+    }
     if (document === undefined || document.contents === null) {
       this.#error("empty", "the policy is empty", 'A policy begins with "apiVersion: clawsec/v1".', 0, 1);
       return { root: undefined, diagnostics: this.#diagnostics };
@@ -189,20 +212,7 @@ class Converter {
       this.#error("too-deep", "the policy is nested too deeply", "", start, end);
       return undefined;
     }
-    if (isAlias(node) || node.anchor !== undefined) {
-      this.#error(
-        "alias",
-        "anchors and aliases are not part of the policy language",
-        'Use "variables" for what repeats.',
-        start,
-        end,
-      );
-      return undefined;
-    }
-    if (node.tag !== undefined && !node.tag.startsWith("tag:yaml.org,2002:")) {
-      this.#error("tag", "tags are not part of the policy language", "Remove it.", start, end);
-      return undefined;
-    }
+    if (!this.#isPlain(node, start, end)) return undefined;
     if (isScalar(node)) return this.#scalar(node.value, node.source, origin, start, end);
     if (isSeq(node)) {
       const items: Node[] = [];
@@ -223,8 +233,13 @@ class Converter {
         this.#error("key", "a key must be plain text", "", keyStart, keyEnd);
         continue;
       }
+      if (!this.#isPlain(key, keyStart, keyEnd)) continue;
       const keyOrigin = this.positions.at(keyStart, keyEnd);
       const name = typeof key.value === "string" ? key.value : String(key.source);
+      if (/[\t\n]/.test(name) || hiding(name)) {
+        this.#error("control-character", `the key ${CONTROLS}`, "Remove them.", keyStart, keyEnd);
+        continue;
+      }
       const first = table === undefined ? entries.find((e) => e.key === name) : table.get(name);
       if (first !== undefined) {
         const message = `the key "${name}" is already there in line ${first.keyOrigin.line}`;
@@ -240,6 +255,23 @@ class Converter {
     return { kind: "map", entries, origin };
   }
 
+  /** Without anchor and tag; says so otherwise. Only a tag that is written is one. */
+  #isPlain(node: YamlNode, start: number, end: number): boolean {
+    if (isAlias(node) || node.anchor !== undefined) {
+      this.#error(
+        "alias",
+        "anchors and aliases are not part of the policy language",
+        'Use "variables" for what repeats.',
+        start,
+        end,
+      );
+      return false;
+    }
+    if (node.tag === undefined) return true;
+    this.#error("tag", "tags are not part of the policy language", "Remove it.", start, end);
+    return false;
+  }
+
   #scalar(
     value: unknown,
     source: string | undefined,
@@ -249,9 +281,9 @@ class Converter {
   ): Node | undefined {
     switch (typeof value) {
       case "string":
-        // Nothing that a policy names has control characters; they would only hide something from its reader.
-        if (/[\u0000-\u0008\u000b-\u001f\u007f]/.test(value)) {
-          this.#error("control-character", "the text has control characters", "Remove them.", start, end);
+        // Nothing that a policy names has them; they would only hide something from its reader.
+        if (hiding(value)) {
+          this.#error("control-character", `the text ${CONTROLS}`, "Remove them.", start, end);
           return undefined;
         }
         return { kind: "scalar", value, text: value, origin };

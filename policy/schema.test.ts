@@ -126,6 +126,15 @@ p.yaml:9:29: error: the mode of a mount cannot be "rx"
   });
 });
 
+test("YAML 1.2 may be asked for by its directive, and visible characters of any script are text", () => {
+  for (const head of ["%YAML 1.2\n---\n", "# a\n%YAML 1.2 # b\r\n---\n", "\ufeff", "---\n"])
+    expect(said(`${head}${HEAD}variables: { v: "\\u00e9\\u4e2d\\u05d0\\t\\n%YAML 1.1" }\n`)).toBe("");
+  expect(said(`${HEAD}# \u202e in a comment\n`)).toBe("");
+  const given = (value: string) => said(`${HEAD}variables: { v: }\n`, { v: value });
+  expect(given("/a\u202e")).toContain('the value given for "v" has control characters');
+  expect(given("/\u00e9")).toBe("");
+});
+
 describe("YAML that is more than a policy needs is refused", () => {
   test("anchors and aliases, so that nothing can expand (billion laughs)", () => {
     let bomb = "a0: &a0 [lol, lol]\n";
@@ -144,17 +153,47 @@ describe("YAML that is more than a policy needs is refused", () => {
     ["merge keys", `${HEAD}defaults: { <<: { exec: allow } }\n`, 'unknown key "<<" in defaults'],
     ["a second document", `${HEAD}---\nb: 1\n`, "a policy file holds one document"],
     ["tags", `${HEAD}exec: !js/function []\n`, "unresolved tag: !js/function"],
-    [
-      "binary values",
-      `${HEAD}exec: !!binary aGVsbG8=\n`,
-      "this kind of value is not part of the policy language",
-    ],
+    ["binary values", `${HEAD}exec: !!binary aGVsbG8=\n`, "tags are not part of the policy language"],
+    ["tags of lists", `${HEAD}exec: !!seq []\n`, "5:13: error: tags are not part"],
+    ["tags of mappings", `${HEAD}defaults: !!map { exec: allow }\n`, "5:17: error: tags are not part"],
+    ["tags of text", `${HEAD}mode: !!str observe\n`, "5:13: error: tags are not part"],
+    ["tags without a name", `${HEAD}mode: ! observe\n`, "tags are not part of the policy language"],
+    ["tags in full", `${HEAD}mode: !<tag:yaml.org,2002:str> observe\n`, "tags are not part"],
+    ["tags of nothing", `${HEAD}variables: { a: !!null }\n`, "tags are not part of the policy language"],
+    ["tags of keys", `${HEAD}!!str mode: observe\n`, "tags are not part of the policy language"],
+    ["anchors of keys", `${HEAD}&a mode: observe\n`, "anchors and aliases are not part"],
+    ["tag directives", `# x\n%TAG !! tag:yaml.org,2002:\n---\n${HEAD}`, "p.yaml:2:1: error: directives are"],
+    ["tag handles", `%TAG ! tag:yaml.org,2002:\n---\n${HEAD}mode: !str observe\n`, "p.yaml:1:1: error"],
+    ["another version of YAML", `%YAML 1.1\n---\n${HEAD}`, "but for %YAML 1.2"],
+    ["another version after the right one", `%YAML 1.2\n%YAML 1.1\n---\n${HEAD}`, "p.yaml:2:1: error"],
+    ["directives that YAML does not know", `\ufeff\n%FOO bar\n---\n${HEAD}`, "p.yaml:2:1: error"],
     ["keys that are no text", `${HEAD}? [a]\n: b\n`, "a key must be plain text"],
     [
       "control characters",
       `${HEAD}exec:\n  - { id: a, executable: "/a\\u0007", action: deny }\n`,
       "control characters",
     ],
+    ...[
+      "\\u0000",
+      "\\r",
+      "\\u009b",
+      "\\u0085",
+      "\\u200b",
+      "\\u200f",
+      "\\u2028",
+      "\\u202e",
+      "\\u2066",
+      "\\ufeff",
+    ].flatMap((c): [string, string, string][] => [
+      [
+        `the character ${c} in a value`,
+        `${HEAD}variables: { a: "a${c}" }\n`,
+        "5:17: error: the text has control",
+      ],
+      [`the character ${c} in a key`, `${HEAD}"a${c}": 1\n`, "5:1: error: the key has control characters"],
+    ]),
+    ["a line break in a key", `${HEAD}"a\\nb": 1\n`, "the key has control characters"],
+    ["bare characters that reorder", `${HEAD}mode: "x\u202ey"\n`, "5:7: error: the text has control"],
     ["nothing", "", "the policy is empty"],
     ["only text", "hello", "a policy must be a mapping, not text"],
     ["brackets that never close", `${HEAD}exec: ${"[".repeat(100_000)}`, "nested too deeply"],

@@ -5,15 +5,17 @@ import { checkExamples } from "./examples.js";
 import { policyHash } from "./hash.js";
 import { MODES } from "./language/names.js";
 import type { HoldTerms, Policy, RuleBase, SubjectModel } from "./model.js";
+import { environmentNames } from "./read/action.js";
 import type { RuleSetting, Section } from "./read/base.js";
 import { Context, type Node } from "./read/context.js";
 import { readExecRules } from "./read/exec.js";
 import { readFileRules } from "./read/file.js";
+import { FloorCheck } from "./read/floors.js";
 import { partialHoldTerms } from "./read/hold.js";
 import { type Layer, type PolicySource, type ReadBase, readLayers, sections } from "./read/layers.js";
-import { checkWaivers, mergeRules, place } from "./read/merge.js";
+import { checkWaivers, mergeRules } from "./read/merge.js";
 import { readNetworkRules } from "./read/network.js";
-import { readSandbox } from "./read/sandbox.js";
+import { DEFAULT_UID, readSandbox } from "./read/sandbox.js";
 import { readDefaults, readMetadata, readResolver, readSecrets, readWaivers } from "./read/sections.js";
 import { readSubjectLists } from "./read/subjects.js";
 import * as v from "./read/values.js";
@@ -38,7 +40,6 @@ export interface ParseResult {
 }
 
 const DEFAULT_APPROVALS: HoldTerms = { timeoutMs: 5 * 60_000, onTimeout: "deny" };
-const DEFAULT_UID = 1000;
 
 /** Reads a policy: everything that needs no host is checked, and all errors are reported at once. Never throws. */
 export function parsePolicy(text: string, file: string, options: ParseOptions = {}): ParseResult {
@@ -61,7 +62,7 @@ function readPolicy(
 ): Policy | undefined {
   const main = layers.at(-1)?.fields;
   if (main === undefined) return undefined;
-  declareVariables(context, layers, options.variables ?? {});
+  const floors = new FloorCheck(context, layers, declareVariables(context, layers, options.variables ?? {}));
   const nodes = (key: string): Node[] => sections(layers, key).map(({ node }) => node);
   // Every file has a name and a mode, though only the last one's count.
   const metadata = layers.map(({ fields }) => readMetadata(context, fields)).at(-1);
@@ -80,11 +81,12 @@ function readPolicy(
   const setting = (layer: number): RuleSetting => ({
     subjects: subjects.map((s) => s.name),
     approvals,
-    ownApprovals: overlay(terms.slice(layers[layer]?.first ?? layer, layer + 1)),
+    ownApprovals: overlay((layers[layer]?.own ?? [layer]).map((index) => terms[index])),
     uid: sandbox?.user.uid ?? DEFAULT_UID,
     workspace: sandbox?.workspace ?? "/",
+    environment: environmentNames(sandbox?.environment ?? {}),
     layer,
-    files,
+    floors,
   });
   const rules = <T extends RuleBase>(
     key: Section,
@@ -100,7 +102,7 @@ function readPolicy(
     network: rules("network", readNetworkRules),
   };
   const all: readonly RuleBase[] = [...lists.exec, ...lists.file, ...lists.network];
-  checkFloorSubjects(context, layers, all);
+  floors.checkSubjects(all);
   const partial = {
     apiVersion: "clawsec/v1" as const,
     name: metadata?.name ?? "",
@@ -131,23 +133,4 @@ function readSubjects(context: Context, layers: readonly Layer[]): SubjectModel[
   const origin = layers.at(-1)?.fields.origin;
   if (lists.length > 0 || origin === undefined) return readSubjectLists(context, lists);
   return [{ name: "main", enters: [], entry: undefined, files: undefined, loopback: "any", origin }];
-}
-
-/** A floor for some subjects binds only as long as nobody changes who is in them. */
-function checkFloorSubjects(context: Context, layers: readonly Layer[], rules: readonly RuleBase[]): void {
-  const files = layers.map((layer) => layer.file);
-  for (const rule of rules) {
-    if (!rule.locked || rule.subjects.length === 0) continue;
-    const of = files.indexOf(rule.origin.file);
-    for (const { fields } of layers.slice(of + 1)) {
-      if (!fields.has("subjects")) continue;
-      context.error(
-        fields.originOf("subjects"),
-        "locked",
-        `the rule ${rule.id} is locked by ${place(rule)} for the subject "${rule.subjects[0]}", so the subjects cannot be changed here`,
-        'Leave the subjects as they are, or let the rule hold for all: leave out its "subject".',
-        rule.id,
-      );
-    }
-  }
 }

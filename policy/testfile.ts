@@ -6,7 +6,7 @@ import { ACTIONS, TIME } from "./language/names.js";
 import { keysOf } from "./language/shape.js";
 import type { Action, Policy, RuleAction } from "./model.js";
 import { parseYaml } from "./parse.js";
-import { readWrittenAction, type WrittenAction } from "./read/action.js";
+import { actionDefaults, readWrittenAction, type WrittenAction } from "./read/action.js";
 import type { Section } from "./read/base.js";
 import { Context, describe, didYouMean, Fields, type Node } from "./read/context.js";
 import * as v from "./read/values.js";
@@ -68,8 +68,7 @@ export function actionOf(
     const [error] = context.diagnostics;
     if (error !== undefined) return { error };
   }
-  const { workspace, user } = policy.sandbox;
-  return { action: action.with({ subject: known[0] ?? "", workspace, uid: user.uid }) };
+  return { action: action.with(actionDefaults(policy)) };
 }
 
 function readTest(context: Context, root: Node, file: string): PolicyTest | undefined {
@@ -112,7 +111,7 @@ function readVariables(context: Context, node: Node): Record<string, string> {
     const text = v.text(context, value, `the variable "${key}"`, { plain: true });
     if (text === undefined) continue;
     values.set(key, text);
-    context.variables.declare(key, text, []);
+    context.variables.declare(key, text);
   }
   return Object.fromEntries(values);
 }

@@ -13,27 +13,14 @@ export interface Expansion {
   readonly unset: readonly string[];
 }
 
-/** A file gave a variable a value, and a nearer file another one. Files by their index, furthest first. */
-export interface Span {
-  readonly name: string;
-  readonly from: number;
-  readonly to: number;
-}
-
-interface Variable {
-  /** Undefined: must be given by whoever runs the policy. */
-  readonly value: string | undefined;
-  /** Changes that went into the value. */
-  readonly spans: readonly Span[];
-}
-
 /** Declared variables in their order. */
 export class Variables {
-  readonly #variables = new Map<string, Variable>();
+  /** Undefined: must be given by whoever runs the policy. */
+  readonly #variables = new Map<string, string | undefined>();
   #recording: Set<string> | undefined;
 
-  declare(name: string, value: string | undefined, spans: readonly Span[]): void {
-    this.#variables.set(name, { value, spans });
+  declare(name: string, value: string | undefined): void {
+    this.#variables.set(name, value);
   }
 
   names(): string[] {
@@ -42,10 +29,6 @@ export class Variables {
 
   has(name: string): boolean {
     return this.#variables.has(name);
-  }
-
-  spans(name: string): readonly Span[] {
-    return this.#variables.get(name)?.spans ?? [];
   }
 
   /** Runs `read` and says which variables it filled in. */
@@ -68,10 +51,10 @@ export class Variables {
     const expanded = text.replace(REFERENCE, (whole, name: string | undefined) => {
       if (name === undefined) return "$";
       this.#recording?.add(name);
-      const variable = this.#variables.get(name);
-      if (variable === undefined) unknown.push(name);
-      else if (variable.value === undefined) unset.push(name);
-      return variable?.value === undefined ? whole : quote(variable.value);
+      const value = this.#variables.get(name);
+      if (!this.#variables.has(name)) unknown.push(name);
+      else if (value === undefined) unset.push(name);
+      return value === undefined ? whole : quote(value);
     });
     return { text: expanded, unknown, unset };
   }

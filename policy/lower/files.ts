@@ -20,6 +20,7 @@ import { isWithin, type PatternScope, patternScopes } from "../match/path.js";
 import type { FileOperationName, FileRule, Policy } from "../model.js";
 import type { Share } from "./apparmor-pattern.js";
 import { Exceptions } from "./exceptions.js";
+import { checkBelowMask } from "./file-masks.js";
 import { lowerByPattern } from "./file-patterns.js";
 import { Draft, type LoweredFiles, Plan } from "./file-plan.js";
 import { askAbout, notAsked } from "./file-questions.js";
@@ -214,6 +215,7 @@ class Lowering {
     const { tree } = scope;
     const { view } = this.layers;
     if (operations.has("read") || operations.has("open")) {
+      checkBelowMask(tree, this.layers, this.say);
       if (this.isWhole(operations, tree, "masked")) {
         this.draft.pinAncestors(tree, located.mount);
         this.draft.masked.push(tree);

@@ -147,9 +147,9 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
   );
   const script = fields?.read("script", (n) => v.path(context, n, "the script")) ?? "";
   const cwd = fields?.read("cwd", (n) => v.path(context, n, "the working directory"));
-  const names = fields?.get("environment") && fields.each("environment", "environment", (n) =>
-    v.nonEmpty(context, n, "the name of a variable"),
-  );
+  const names =
+    fields?.get("environment") &&
+    fields.each("environment", "environment", (n) => v.nonEmpty(context, n, "the name of a variable"));
   const hash = fields?.read("sha256", (n) => v.sha256(context, n, "the sha256")) ?? "";
   const kind = fields?.read("kind", (n) => v.oneOf(context, n, "the kind", KINDS)) ?? "file";
   if (context.diagnostics.length > errors || executable === undefined) return undefined;

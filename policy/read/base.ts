@@ -6,6 +6,7 @@ import { keysOf } from "../language/shape.js";
 import type { Example, HoldTerms, RateLimit, RuleAction, RuleBase, RuleMode } from "../model.js";
 import { readWrittenAction } from "./action.js";
 import { type Context, didYouMean, Fields, type Node } from "./context.js";
+import type { FloorCheck } from "./floors.js";
 import { holdTerms } from "./hold.js";
 import { readWindows } from "./time.js";
 import * as v from "./values.js";
@@ -24,9 +25,11 @@ export interface RuleSetting {
   readonly uid: number;
   /** The sandbox's, where examples run. */
   readonly workspace: string;
-  /** Index of the file in `files`, which are furthest first. */
+  /** Names that are set where an example does not say which. */
+  readonly environment: readonly string[];
+  /** Index of the file, furthest first. */
   readonly layer: number;
-  readonly files: readonly string[];
+  readonly floors: FloorCheck;
 }
 
 /** True for the actions that keep an action from going on. */

@@ -44,6 +44,8 @@ function readExecRule(context: Context, node: Node, setting: RuleSetting): ExecR
       base.id,
     );
   }
+  if (base.locked && facts.inWorkspace !== undefined)
+    setting.floors.checkSandbox(base, setting.layer, "workspace");
   checkFirstArgument(context, fields, base, facts.argv);
   // A path says nothing about a file without one, so only denials reach such files unasked.
   const kinds = given.length > 0 ? given : base.action === "deny" ? KINDS : DEFAULT_KINDS;

@@ -24,17 +24,23 @@ function readFileRule(context: Context, node: Node, setting: RuleSetting): FileR
   const operations = fields.each("operations", "operations", (n) =>
     v.oneOf(context, n, "an operation", OPERATIONS),
   );
-  const owner = fields.each("owner", "the owner", (n) => readOwner(context, n, setting));
+  let ofUser = false;
+  const owner = fields.each("owner", "the owner", (n) => {
+    const name = readOwner(context, n);
+    ofUser ||= name === "user";
+    return name === "user" ? setting.uid : name;
+  });
   const optional = fields.read("optional", (n) => v.bool(context, n, '"optional"')) ?? false;
+  if (base?.locked && ofUser) setting.floors.checkSandbox(base, setting.layer, "user");
   if (base === undefined || operations.length === 0 || path.length === 0) return undefined;
   return { ...base, path, operations: OPERATIONS.filter((o) => operations.includes(o)), owner, optional };
 }
 
 /** A uid: a number, "root", or "user" for the sandbox's. */
-function readOwner(context: Context, node: Node, setting: RuleSetting): number | undefined {
+function readOwner(context: Context, node: Node): number | "user" | undefined {
   if (node.kind === "scalar" && typeof node.value === "string" && !node.value.includes("${")) {
     const name = v.oneOf(context, node, "the owner", ["root", "user"] as const);
-    return name === undefined ? undefined : name === "root" ? 0 : setting.uid;
+    return name === "root" ? 0 : name;
   }
   return v.integer(context, node, "the owner's uid", 0, LARGEST_ID);
 }

@@ -31,6 +31,8 @@ export interface Layer {
   readonly fields: Fields;
   /** Index of the furthest file that it extends; its own when it extends none. */
   readonly first: number;
+  /** Indices of the files that make up this one alone, in the order in which it would be read: furthest first, itself last. */
+  readonly own: readonly number[];
 }
 
 export interface Layers {
@@ -50,12 +52,31 @@ const MAX_TEXTS = 8 * 1024 * 1024;
 export function readLayers(context: Context, text: string, file: string, base: ReadBase | undefined): Layers {
   const reader = new LayerReader(context, base);
   reader.read({ reference: file, file, text });
-  return { layers: reader.layers, sources: reader.sources, complete: reader.complete };
+  const layers = reader.layers.map((layer) => ({ ...layer, own: ownOrder(reader, layer.file) }));
+  return { layers, sources: reader.sources, complete: reader.complete };
+}
+
+/** As `Layer.own`. What could not be read is left out. */
+function ownOrder({ layers, bases }: LayerReader, file: string): number[] {
+  const index = new Map(layers.map((layer, i) => [layer.file, i]));
+  const order: number[] = [];
+  const seen = new Set<string>();
+  const visit = (name: string): void => {
+    if (seen.has(name)) return;
+    seen.add(name);
+    for (const base of bases.get(name) ?? []) visit(base);
+    const at = index.get(name);
+    if (at !== undefined) order.push(at);
+  };
+  visit(file);
+  return order;
 }
 
 class LayerReader {
-  readonly layers: Layer[] = [];
+  readonly layers: Omit<Layer, "own">[] = [];
   readonly sources: PolicySource[] = [];
+  /** What each file names under "extends", by file, in that order. */
+  readonly bases = new Map<string, string[]>();
   complete = true;
   /** Files that are being read, the outermost first. */
   readonly #open: string[] = [];
@@ -115,6 +136,7 @@ class LayerReader {
       const message = `a policy cannot extend itself: ${chain}`;
       return { code: "extends-cycle", message, remedy: "Take one of these out." };
     }
+    this.bases.set(from, [...(this.bases.get(from) ?? []), found.file]);
     // What two files extend stands once, where it is met first.
     if (this.#seen.has(found.file)) return undefined;
     if (this.#open.length > MAX_DEPTH) {

@@ -37,19 +37,7 @@ function pinned<T extends RuleBase>(
   setting: RuleSetting,
   read: () => T | undefined,
 ): T | undefined {
-  const { layer, files } = setting;
-  if (layer === files.length - 1) return read();
   const { value: rule, used } = context.variables.recorded(read);
-  if (rule?.locked !== true) return rule;
-  for (const span of used.flatMap((name) => context.variables.spans(name))) {
-    if (span.from > layer || span.to <= layer) continue;
-    context.error(
-      rule.origin,
-      "locked",
-      `the rule ${rule.id} is locked, and ${files[span.to]} gives another value to its variable "${span.name}"`,
-      `Use another variable there, or give it when the policy is run: --var ${span.name}=VALUE.`,
-      rule.id,
-    );
-  }
+  if (rule?.locked === true) setting.floors.checkVariables(rule, setting.layer, used);
   return rule;
 }

@@ -17,7 +17,9 @@ const DEFAULT_LIMITS: Limits = {
   openFiles: 4096,
   tmpfsBytes: GiB / 2,
 };
-const DEFAULT_USER = { uid: 1000, gid: 1000, name: "agent" };
+export const DEFAULT_HOME = "/home/agent";
+export const DEFAULT_UID = 1000;
+const DEFAULT_USER = { uid: DEFAULT_UID, gid: 1000, name: "agent" };
 const DEFAULT_GRACE_MS = 10_000;
 const SMALLEST_MEMORY = 16 * 2 ** 20;
 
@@ -35,7 +37,7 @@ export function readSandbox(context: Context, nodes: readonly Node[]): SandboxMo
     return value === undefined ? undefined : read(value);
   };
   get("backend", (n) => v.oneOf(context, n, "the backend", ["runc"] as const));
-  const home = get("home", (n) => v.path(context, n, "the home folder")) ?? "/home/agent";
+  const home = get("home", (n) => v.path(context, n, "the home folder")) ?? DEFAULT_HOME;
   const mounts = fields.require(
     "mounts",
     "A sandbox has only what is mounted: without mounts there is no program to run.",

@@ -1,7 +1,8 @@
 // The sections "variables" of all layers: one set of names, of which a nearer file's value wins.
 
 import type { Origin } from "../diagnostics.js";
-import { type Span, VARIABLE_NAME } from "../variables.js";
+import { hiding } from "../text.js";
+import { VARIABLE_NAME } from "../variables.js";
 import { type Context, describe, didYouMean, type Node } from "./context.js";
 import { type Layer, sections } from "./layers.js";
 import * as v from "./values.js";
@@ -13,6 +14,16 @@ interface Declaration {
   readonly layer: number;
 }
 
+/** Where the values of variables come from. */
+export interface DeclaredVariables {
+  /**
+   * What a variable has, or is made of, whose value is another than in some files alone. `own`: indices of these files, in
+   * their order. `by`: index of the file that gives the other value. Undefined when there is nothing, when these files leave
+   * it open, or when the value was given from outside.
+   */
+  moved(name: string, own: readonly number[]): { readonly name: string; readonly by: number } | undefined;
+}
+
 /**
  * Declares the variables in the order of the files, furthest first. A value may use variables declared above it, in its
  * file or in one further away. Given values win over all.
@@ -21,7 +32,7 @@ export function declareVariables(
   context: Context,
   layers: readonly Layer[],
   given: Readonly<Record<string, string>>,
-): void {
+): DeclaredVariables {
   const all = new Map<string, Declaration[]>();
   for (const declaration of declarations(context, layers)) {
     const same = all.get(declaration.name);
@@ -38,8 +49,8 @@ export function declareVariables(
     const winner = valued.at(-1) ?? same.at(-1);
     const override = Object.hasOwn(given, name) ? given[name] : undefined;
     if (winner === undefined) return;
-    if (override !== undefined) context.variables.declare(name, checked(context, winner, override), []);
-    else if (isNothing(winner.value)) context.variables.declare(name, undefined, []);
+    if (override !== undefined) context.variables.declare(name, checked(context, winner, override));
+    else if (isNothing(winner.value)) context.variables.declare(name, undefined);
     else {
       // A nearer file can change what a further one's value is made of, so those come first, wherever they stand.
       for (const needed of references(winner.value)) {
@@ -48,16 +59,35 @@ export function declareVariables(
         if (open.has(needed)) cycle(context, winner, needed);
         else resolve(needed, other);
       }
-      const first = valued[0] ?? winner;
-      const read = () => v.text(context, winner.value, `the variable "${name}"`, { plain: true }) ?? "";
-      const { value, used } = context.variables.recorded(read);
-      const own: Span[] = first.layer < winner.layer ? [{ from: first.layer, to: winner.layer, name }] : [];
-      context.variables.declare(name, value, [...own, ...used.flatMap((u) => context.variables.spans(u))]);
+      const value = v.text(context, winner.value, `the variable "${name}"`, { plain: true }) ?? "";
+      context.variables.declare(name, value);
     }
     open.delete(name);
   };
   for (const [name, same] of all) resolve(name, same);
   checkGiven(context, layers, given);
+  return { moved: (name, own) => moved(all, given, name, own, new Set()) };
+}
+
+function moved(
+  all: ReadonlyMap<string, readonly Declaration[]>,
+  given: Readonly<Record<string, string>>,
+  name: string,
+  own: readonly number[],
+  seen: Set<string>,
+): { name: string; by: number } | undefined {
+  if (seen.has(name) || Object.hasOwn(given, name)) return undefined;
+  seen.add(name);
+  const valued = (all.get(name) ?? []).filter((d) => !isNothing(d.value));
+  const mine = own.flatMap((layer) => valued.filter((d) => d.layer === layer)).at(-1);
+  const winner = valued.at(-1);
+  if (mine === undefined || winner === undefined) return undefined;
+  if (mine !== winner) return { name, by: winner.layer };
+  for (const needed of references(mine.value)) {
+    const found = moved(all, given, needed, own, seen);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function declarations(context: Context, layers: readonly Layer[]): Declaration[] {
@@ -83,7 +113,8 @@ function isNothing(node: Node): boolean {
   return node.kind === "scalar" && node.value === null;
 }
 
-function references(node: Node): string[] {
+/** Names of the variables in a text. */
+export function references(node: Node): string[] {
   if (node.kind !== "scalar") return [];
   return [...node.text.matchAll(/\$\$|\$\{([^}]*)\}/g)].flatMap((match) => match[1] ?? []);
 }
@@ -106,11 +137,11 @@ function cycle(context: Context, one: Declaration, needed: string): void {
     `the variable "${one.name}" is made from "${needed}", which is made from it`,
     "Give one of the two a value of its own.",
   );
-  context.variables.declare(needed, "", []);
+  context.variables.declare(needed, "");
 }
 
 function checked(context: Context, declared: Declaration, value: string): string {
-  if (/[\u0000-\u001f\u007f]/.test(value)) {
+  if (/[\t\n]/.test(value) || hiding(value)) {
     context.error(
       declared.keyOrigin,
       "control-character",

@@ -3,7 +3,7 @@ import type { Action, Diagnostic, Policy } from "../../../../policy/index.js";
 import { isHostName, normalizeHost } from "../../../../policy/match/host.js";
 import { isCanonical } from "../../../../policy/match/path.js";
 import { parseYaml } from "../../../../policy/parse.js";
-import { readAction } from "../../../../policy/read/action.js";
+import { actionDefaults, readAction } from "../../../../policy/read/action.js";
 import { Context } from "../../../../policy/read/context.js";
 import { Variables } from "../../../../policy/variables.js";
 import { NetworkProtocol, ObservedProtocol } from "../../../../proto/gen/clawsec/v1/loader.js";
@@ -114,10 +114,8 @@ function lookup(subject: string, words: readonly string[]): Action {
 function read(policy: Policy, section: "exec" | "file" | "network", value: unknown): Action {
   const { root, diagnostics } = parseYaml(JSON.stringify(escaped(value)), "the command line");
   const context = new Context(new Variables());
-  const { workspace, user } = policy.sandbox;
-  const defaults = { subject: policy.subjects[0]?.name ?? "", workspace, uid: user.uid };
   const whole = diagnostics.length === 0 ? root : undefined;
-  const action = whole && readAction(context, whole, section, defaults);
+  const action = whole && readAction(context, whole, section, actionDefaults(policy));
   if (action === undefined)
     throw new CliError(Exit.usage, sentences([...diagnostics, ...context.diagnostics]));
   return action;
