@@ -2,8 +2,12 @@
 
 import { describe, expect, test } from "vitest";
 import { FileOperation, ObservedProtocol } from "../proto/gen/clawsec/v1/loader.js";
+import { compile } from "./compile.js";
 import { renderDiagnostics } from "./diagnostics.js";
+import { evaluate } from "./evaluate.js";
 import { actionOf, parsePolicy, parsePolicyTest } from "./index.js";
+import { actionDefaults } from "./read/action.js";
+import { capabilities, SYSTEM, tableHost } from "./testing/host.js";
 import { policy, policyText } from "./testing/policy.js";
 
 const said = (sections: string) => renderDiagnostics(parsePolicy(policyText(sections), "p").diagnostics);
@@ -167,6 +171,47 @@ cases:
     expect(elsewhere && "error" in elsewhere && elsewhere.error.message).toBe(
       'the policy has no subject "tool"',
     );
+  });
+
+  test("asks with the variables that are always set, unless the action says which are", () => {
+    const asked = policy(
+      `sandbox: { environment: { MY_TOKEN: a }, mounts: [{ source: /usr }] }
+exec:
+  - { id: home, executable: /x, environment: HOME, action: deny, match: [/x], notMatch: [{ executable: /x, environment: [A] }] }
+  - { id: mine, executable: /y, environment: "MY_*", action: deny, match: /y, notMatch: [{ executable: /y, environment: PATH }] }
+  - { id: preload, executable: /x, environment: [LD_PRELOAD], action: deny, notMatch: [/x] }
+  - { id: rest, executable: "/**", action: allow }
+`,
+    );
+    const { test: read } = parsePolicyTest(
+      `${HEAD}cases:
+  - { name: a, exec: /x, expect: deny }
+  - { name: b, exec: { executable: /x, environment: [A] }, expect: allow }
+  - { name: c, exec: /y, expect: deny }
+  - { name: d, exec: { executable: /x, environment: [LD_PRELOAD] }, expect: deny }
+`,
+      "p.test.yaml",
+    );
+    const rules = (read?.cases ?? []).map((one) => {
+      const result = actionOf(one, asked);
+      if ("error" in result) throw new Error(result.error.message);
+      return evaluate(asked, result.action).rule;
+    });
+    expect(rules).toEqual(["exec/home", "exec/rest", "exec/mine", "exec/preload"]);
+  });
+
+  test("takes for always set what a sandbox is started with", () => {
+    const asked = policy(
+      "sandbox: { environment: { B: x, A: y }, mounts: [{ source: /usr }, { source: /srv/home, target: /home/agent }] }",
+    );
+    const { artefacts } = compile(asked, {
+      host: tableHost([...SYSTEM, "/srv/home/"]),
+      capabilities: capabilities(),
+      command: ["/usr/bin/dash"],
+    });
+    const { process } = JSON.parse(artefacts?.ociConfig.toString() ?? "{}");
+    const names = process.env.map((one: string) => one.split("=")[0]);
+    expect(names.sort()).toEqual([...actionDefaults(asked).environment].sort());
   });
 
   test("says all that is wrong with it at once", () => {

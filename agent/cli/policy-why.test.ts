@@ -40,6 +40,23 @@ describe("why", () => {
     expect(await cli("why", path, ...words)).toMatchObject({ code, err: expect.stringContaining(sentence) });
   });
 
+  test("the variables that are always set are set, besides those that are named", async () => {
+    const other = policy(
+      "variables",
+      `exec:
+  - { id: home, executable: /tools/real, argv: [real], environment: [HOME], action: deny }
+  - { id: preload, executable: /tools/script, environment: [LD_PRELOAD], action: deny }
+  - { id: tools, executable: /tools/*, action: allow }
+`,
+    );
+    const decides = async (...words: string[]) =>
+      ((await json("why", other, ...words)) as { rule: string }).rule;
+    expect(await decides("exec", "--", "real")).toBe("exec/home");
+    expect(await decides("--env", "A", "exec", "--", "real")).toBe("exec/home");
+    expect(await decides("exec", "--", "/tools/script")).toBe("exec/tools");
+    expect(await decides("--env", "LD_PRELOAD", "exec", "--", "/tools/script")).toBe("exec/preload");
+  });
+
   test("it says the rule, where and why it is there, and what would change the verdict", async () => {
     const { code, out } = await cli(
       "why",

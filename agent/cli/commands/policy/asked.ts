@@ -74,7 +74,8 @@ function askedExec(
     executable,
     ...(script === "" ? {} : { script }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.env.length === 0 ? {} : { environment: options.env }),
+    // Besides those that the sandbox's command starts with.
+    environment: [...actionDefaults(policy).environment, ...options.env],
     ...(options.parent === undefined ? {} : { parent: options.parent }),
     ...(options.ancestor.length === 0 ? {} : { ancestors: options.ancestor }),
     subject,
