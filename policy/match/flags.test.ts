@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ArgvPattern } from "../model.js";
 import { compileArgvPattern } from "./argv.js";
@@ -166,6 +167,68 @@ describe("flags of a rule that permits", () => {
   ])("`without` holds only if the flag could not be there: %s: %s", (line, expected) => {
     expect(matches({ without: [R], valued: ["-C", "--chdir"] }, false, line)).toBe(expected);
   });
+});
+
+/**
+ * Flags that getopt_long(3) finds, where `taking` are the flags that need a value and, of short ones, `optional` those that
+ * may have one in the same argument.
+ */
+function getopt(
+  args: readonly string[],
+  taking: ReadonlySet<string>,
+  optional: ReadonlySet<string>,
+): string[] {
+  const found: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] ?? "";
+    if (arg === "--") break;
+    if (arg.startsWith("--")) {
+      const [name = ""] = arg.split("=");
+      found.push(name);
+      if (taking.has(name) && name === arg) i++;
+    } else if (arg.startsWith("-")) {
+      const letters = [...arg.slice(1)];
+      for (const [at, letter] of letters.entries()) {
+        const name = `-${letter}`;
+        found.push(name);
+        if (optional.has(name)) break;
+        if (!taking.has(name)) continue;
+        if (at === letters.length - 1) i++;
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+test("whatever the flags that a pattern does not name take, what a program finds is possible, and what is certain it finds", () => {
+  const pattern = { flags: [["-r", "--recursive"]], without: [["-f"]], valued: ["-C", "--chdir"] };
+  const names = new Set([...pattern.flags.flat(), ...pattern.without.flat(), ...pattern.valued]);
+  const short = fc
+    .array(fc.constantFrom("r", "f", "C", "S", "T"), { minLength: 1, maxLength: 3 })
+    .map((letters) => `-${letters.join("")}`);
+  const long = fc.constantFrom("--recursive", "--chdir", "--chdir=a", "--suffix", "--suffix=a", "--target");
+  const args = fc.array(fc.oneof(short, long, fc.constant("--"), fc.constantFrom("a", "-", "")), {
+    maxLength: 6,
+  });
+  const strangers = fc.subarray(["-S", "-T", "--suffix", "--target"]);
+  fc.assert(
+    fc.property(args, strangers, (line, taking) => {
+      const found = getopt(line, new Set([...pattern.valued, ...taking]), new Set()).filter((n) =>
+        names.has(n),
+      );
+      const possible = readFlags(line, pattern, "possible");
+      expect(found.filter((name) => !possible.has(name))).toEqual([]);
+    }),
+    { numRuns: 3000 },
+  );
+  fc.assert(
+    fc.property(args, fc.subarray(["-S", "-T"]), (line, optional) => {
+      const found = getopt(line, new Set(pattern.valued), new Set(optional));
+      expect([...readFlags(line, pattern, "certain")].filter((name) => !found.includes(name))).toEqual([]);
+    }),
+    { numRuns: 3000 },
+  );
 });
 
 test("the name itself is not an abbreviation of a longer one", () => {
