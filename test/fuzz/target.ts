@@ -43,7 +43,7 @@ export type Reached = "refused" | "policy" | "test";
 export class Untrue extends Error {}
 
 /** Of so many inputs, one goes through all that is slow. */
-const THOROUGH = 32;
+export const THOROUGH = 32;
 
 /**
  * Reads the text as everything that it could be; some (by their `number`) also through what takes much longer than

@@ -70,7 +70,9 @@ function work(job: Job): void {
       } satisfies Message);
     }
     const { user, system } = process.threadCpuUsage(before);
-    slowest = Math.max(slowest, (user + system) / 1000);
+    const took = (user + system) / 1000;
+    slowest = Math.max(slowest, took);
+    state[4] = took;
     state[2] = (state[2] ?? 0) + 1;
     state[3] = slowest;
   }
