@@ -22,9 +22,9 @@ export function isHostName(host: string): boolean {
 export function hostPatternError(pattern: string): string | undefined {
   if (pattern === "*") return undefined;
   const name = pattern.startsWith("*.") ? pattern.slice(2) : pattern;
+  if (name.includes("/")) return "it must be a host name without scheme or path";
   if (/^[0-9.]+$/.test(name) || name.includes(":")) return 'addresses go into "cidr", not "host"';
   if (name.includes("*")) return '"*" stands for whole labels at the start only, as in "*.example.com"';
-  if (name.includes("/")) return "it must be a host name without scheme or path";
   if (/[^\u0021-\u007e]/.test(name)) return 'write international names in their ASCII form ("xn--...")';
   if (!isHostName(name)) return "it is not a host name";
   return undefined;

@@ -198,6 +198,7 @@ function sandboxOf(policy: Policy) {
     name: "bench",
     policyPath: "bench.yaml",
     sources: [],
+    startedFrom: [],
     policyHash: policy.hash,
     variables: {},
     command: [],

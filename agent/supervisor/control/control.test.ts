@@ -1,5 +1,5 @@
 /** Control over a real unix socket, with real databases and a scripted loader behind it. */
-import { existsSync, lstatSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { type ServiceError, status } from "@grpc/grpc-js";
@@ -269,6 +269,20 @@ describe("ReloadPolicy", () => {
     const { readFileSync } = await import("node:fs");
     writeFileSync(path, readFileSync(path, "utf8").replace("mode: rw", "mode: ro"));
     expect((await reload()).sandboxes[0]?.needsRestart.length).toBeGreaterThan(0);
+  });
+
+  test("names files that are newly asked about, each time until the restart, and keeps those that are", async () => {
+    const path = world.policy(RULES);
+    mkdirSync(join(world.folder, "work", "notes"));
+    await run(path);
+    const rule = "file:\n  - { id: notes, path: /work/notes, operations: [open], action: hold }\n";
+    writeFileSync(path, rule, { flag: "a" });
+    for (const _ of [1, 2]) {
+      const response = await reload();
+      expect(response.applied).toBe(true);
+      expect(response.sandboxes[0]?.needsRestart.join("\n")).toContain("/work/notes");
+    }
+    expect(world.loader.applied.map(({ tables }) => tables?.fileGuards)).toEqual([[], []]);
   });
 
   const other = () => world.policy(RULES, "other");

@@ -3,12 +3,13 @@
  * one step. When the loader refuses one of them, those before it get their old policy back.
  */
 import { status } from "@grpc/grpc-js";
-import { needsRestart } from "../../../policy/index.js";
+import { needsRestart, type Policy } from "../../../policy/index.js";
 import type {
   ReloadPolicyRequest,
   ReloadPolicyResponse,
   ReloadPolicyResponse_SandboxPolicy,
 } from "../../../proto/gen/clawsec/v1/control.js";
+import type { PolicyTables } from "../../../proto/gen/clawsec/v1/loader.js";
 import { call, Refusal, sentence } from "../../common/grpc.js";
 import { nowUs } from "../../common/time.js";
 import { isLive } from "../../common/verdict.js";
@@ -24,6 +25,8 @@ interface Candidate {
   readonly sandbox: Sandbox;
   readonly record: SandboxRecord;
   readonly compiled: Compiled;
+  /** What the loader gets: the new tables, but for what stays as it was when the sandbox was started. */
+  readonly tables: PolicyTables | undefined;
   readonly restart: readonly string[];
 }
 
@@ -50,7 +53,7 @@ export async function reload(
   const done: Candidate[] = [];
   for (const candidate of candidates) {
     try {
-      await apply(parts, candidate.record, candidate.compiled);
+      await apply(parts, candidate.record, candidate.compiled.policy, candidate.tables);
       done.push(candidate);
     } catch (error) {
       await restore(parts, candidate.sandbox, done);
@@ -95,18 +98,38 @@ function candidateOf(parts: Parts, sandbox: Sandbox, path: string): Candidate {
   const { policy, sources } = loadPolicy(policyPath, before.variables);
   const after = { ...before, policyPath, sources, policyHash: policy.hash, epoch: before.epoch + 1 };
   const compiled = compileFor(after, parts.link.capabilities, parts.paths);
-  const running = compileFor(before, parts.link.capabilities, parts.paths).artefacts;
-  return { sandbox, record: after, compiled, restart: needsRestart(running, compiled.artefacts) };
+  const started = compileFor(
+    { ...before, sources: before.startedFrom },
+    parts.link.capabilities,
+    parts.paths,
+  );
+  return {
+    sandbox,
+    record: after,
+    compiled,
+    tables: tablesFor(compiled, started),
+    restart: needsRestart(started.artefacts, compiled.artefacts),
+  };
+}
+
+/** Which opens are asked about is a matter of mounts and marks, which the loader makes at the start only. */
+function tablesFor({ artefacts: { tables } }: Compiled, started: Compiled): PolicyTables | undefined {
+  return tables && { ...tables, fileGuards: started.artefacts.tables?.fileGuards ?? [] };
 }
 
 /**
  * Ours first: from the moment the loader has the new epoch, answers of the old one are void. Answers of the new
  * policy under the new epoch are never weaker than asked for.
  */
-async function apply(parts: Parts, record: SandboxRecord, { policy, artefacts }: Compiled): Promise<void> {
+async function apply(
+  parts: Parts,
+  record: SandboxRecord,
+  policy: Policy,
+  tables: PolicyTables | undefined,
+): Promise<void> {
   parts.sandboxes.put(record, policy);
   const loader = connectedLoader(parts);
-  await call(loader, loader.applyPolicy, { name: record.name, tables: artefacts.tables }, 30_000);
+  await call(loader, loader.applyPolicy, { name: record.name, tables }, 30_000);
 }
 
 /** The old policies again: that of the sandbox which failed here, those of the others under an epoch of their own. */
@@ -116,7 +139,13 @@ async function restore(parts: Parts, failed: Sandbox, done: readonly Candidate[]
     const { name } = record;
     const back = { ...sandbox.record, epoch: record.epoch + 1 };
     try {
-      await apply(parts, back, compileFor(back, parts.link.capabilities, parts.paths));
+      const compiled = compileFor(back, parts.link.capabilities, parts.paths);
+      const started = compileFor(
+        { ...back, sources: back.startedFrom },
+        parts.link.capabilities,
+        parts.paths,
+      );
+      await apply(parts, back, compiled.policy, tablesFor(compiled, started));
     } catch (error) {
       // It stays under the new policy, as a whole.
       parts.log.error({ sandbox: name, error: sentence(error) }, "the old policy could not be applied again");

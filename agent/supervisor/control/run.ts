@@ -28,6 +28,7 @@ export async function run(parts: Parts, request: RunRequest, by: string, term: s
     name,
     policyPath: request.policyPath,
     sources,
+    startedFrom: sources,
     policyHash: policy.hash,
     variables: request.variables,
     command: request.command,

@@ -42,6 +42,7 @@ function sandbox(policy: Sandbox["policy"] = policyOf(), epoch = 4): Sandbox {
   const record = {
     name: "box",
     policyPath: "/box.yaml",
+    startedFrom: [],
     sources: [{ reference: "/box.yaml", file: "/box.yaml", text: TEXT }],
     policyHash: "abc",
     variables: {},

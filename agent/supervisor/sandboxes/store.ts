@@ -18,6 +18,8 @@ export interface SandboxRecord {
   readonly sources: readonly PolicySource[];
   readonly policyHash: string;
   readonly variables: Readonly<Record<string, string>>;
+  /** The same when the sandbox was started: what a running sandbox cannot change is still as they say. */
+  readonly startedFrom: readonly PolicySource[];
   /** Replaces sandbox.command when not empty. */
   readonly command: readonly string[];
   readonly terminal: boolean;
