@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { getSystemErrorName } from "node:util";
@@ -61,7 +61,7 @@ export class ConfinedProbe {
     const probe = new ConfinedProbe(child);
     try {
       await probe.#check(profile, () =>
-        through === "runc" ? readFileSync(pidFile, "utf8") : String(child.pid),
+        through === "runc" ? written(pidFile) : Promise.resolve(String(child.pid)),
       );
     } catch (error) {
       child.kill("SIGKILL");
@@ -71,11 +71,11 @@ export class ConfinedProbe {
     return probe;
   }
 
-  async #check(profile: string, readPid: () => string): Promise<void> {
+  async #check(profile: string, readPid: () => Promise<string>): Promise<void> {
     // The first answer says that the exec took place.
     const first = await this.perform({ op: "chdir", path: "/" });
     if (first !== "allowed") throw new Error(`the probe cannot enter /: ${first}`);
-    const pid = readPid();
+    const pid = await readPid();
     const label = readFileSync(`/proc/${pid}/attr/apparmor/current`, "utf8").trim();
     const expected = profile === "" ? "unconfined" : `${profile} (enforce)`;
     if (label !== expected) throw new Error(`the probe runs under "${label}", not under "${expected}"`);
@@ -149,4 +149,16 @@ function bundle(view: View, profile: string, folder: string, mounts: readonly st
   };
   writeFileSync(`${path}/config.json`, JSON.stringify(configuration));
   return path;
+}
+
+/** What a file says once it is there: runc writes its pid file when the program may have answered already. */
+async function written(path: string): Promise<string> {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    if (existsSync(path)) {
+      const text = readFileSync(path, "utf8");
+      if (text !== "") return text;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`${path} was not written within 10 s`);
 }
