@@ -69,10 +69,8 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzOutcome> {
     const [first, step] = isThorough ? [0, THOROUGH] : [1, THOROUGH - 2];
     const job: Job = { seeds, seed, first, step, end: texts.length, texts, state: buffer };
     const nothing: Record<Reached, number> = { refused: 0, policy: 0, test: 0 };
-    const limitMs = (isThorough ? READINGS : 1) * HANG_MS;
-    const script = options.script ?? SCRIPT;
-    const end = await watch(job, state, script, () => undefined, nothing, BUSY * limitMs);
-    return end !== "done" || (state[4] ?? 0) > limitMs;
+    const end = await watch(job, state, options.script ?? SCRIPT, () => undefined, nothing, BUSY * HANG_MS);
+    return end !== "done" || (state[4] ?? 0) > (isThorough ? READINGS : 1) * HANG_MS;
   };
   const lane = async (first: number): Promise<void> => {
     const state = new Float64Array(new SharedArrayBuffer(5 * Float64Array.BYTES_PER_ELEMENT));
