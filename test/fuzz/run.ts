@@ -6,10 +6,8 @@ import type { Seeds } from "./seeds.js";
 import { type Reached, THOROUGH } from "./target.js";
 import { inputOf, type Job, type Message } from "./worker.js";
 
-/** Longest time that one reading of an input may take. */
+/** Longest time that one input may take. */
 export const HANG_MS = 1000;
-/** How often a thorough input is read, at least: as a policy, by each round of the layout, as shown, as a test. */
-const READINGS = 6;
 /** A second try gets so many times as long by the wall clock, and is judged by the time that it had a processor. */
 const BUSY = 5;
 /** Memory of one worker: what is beyond ends it, and counts as a crash. */
@@ -61,16 +59,15 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzOutcome> {
   let told = 0;
   let stopped = false;
 
-  const hangsAlone = async (text: string, isThorough: boolean): Promise<boolean> => {
+  const hangsAlone = async (text: string): Promise<boolean> => {
     const state = new Float64Array(new SharedArrayBuffer(5 * Float64Array.BYTES_PER_ELEMENT));
     const buffer = state.buffer as SharedArrayBuffer;
-    // Twice, and the second counts: the first is for the compiler of the JavaScript engine.
+    // Twice, both times thoroughly, and the second counts: the first is for the compiler of the JavaScript engine.
     const texts = Array.from({ length: THOROUGH + 1 }, () => text);
-    const [first, step] = isThorough ? [0, THOROUGH] : [1, THOROUGH - 2];
-    const job: Job = { seeds, seed, first, step, end: texts.length, texts, state: buffer };
+    const job: Job = { seeds, seed, first: 0, step: THOROUGH, end: texts.length, texts, state: buffer };
     const nothing: Record<Reached, number> = { refused: 0, policy: 0, test: 0 };
     const end = await watch(job, state, options.script ?? SCRIPT, () => undefined, nothing, BUSY * HANG_MS);
-    return end !== "done" || (state[4] ?? 0) > (isThorough ? READINGS : 1) * HANG_MS;
+    return end !== "done" || (state[4] ?? 0) > HANG_MS;
   };
   const lane = async (first: number): Promise<void> => {
     const state = new Float64Array(new SharedArrayBuffer(5 * Float64Array.BYTES_PER_ELEMENT));
@@ -95,8 +92,7 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzOutcome> {
       );
       if (end === "done") return;
       // A machine that is busy keeps an input waiting, too: only one that hangs takes as long of a processor's time.
-      if (end.kind === "crash" || (await hangsAlone(end.text, end.number % THOROUGH === 0)))
-        findings.push(end);
+      if (end.kind === "crash" || (await hangsAlone(end.text))) findings.push(end);
       else state[2] = (state[2] ?? 0) + 1;
       next = end.number + lanes;
       if (findings.length >= ENOUGH) stopped = true;
