@@ -219,7 +219,7 @@ class Lowering {
       if (this.isWhole(operations, tree, "masked")) {
         this.draft.pinAncestors(tree, located.mount);
         this.draft.masked.push(tree);
-        this.say.explain("mask", "an empty read-only mount lies over the path");
+        this.say.explain("mask", "the null device lies over a file, an empty read-only folder over a folder");
       }
       operations.clear();
       return;
