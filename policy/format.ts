@@ -8,15 +8,15 @@ import {
   isScalar,
   isSeq,
   type Pair,
-  parseDocument,
   type ScalarTag,
   type Tags,
   visit,
   type YAMLMap,
+  type YAMLSeq,
 } from "yaml";
 import type { Diagnostic } from "./diagnostics.js";
 import { CASE, MOUNT, NETWORK_RULE, RULE, SANDBOX, SUBJECT, TOP, WAY } from "./format-keys.js";
-import { type Node, parseYaml } from "./parse.js";
+import { type Node, readYaml } from "./parse.js";
 
 /** The formatted text, or why the file is left as it is. */
 export type FormatResult =
@@ -30,24 +30,25 @@ const MAX_FOLDED = 110;
 
 /** Formats one file. Pure; never throws. `file` is for the findings. */
 export function formatPolicy(text: string, file: string): FormatResult {
-  const before = parseYaml(text, file);
-  if (before.root === undefined || before.diagnostics.length > 0)
-    return { text: undefined, diagnostics: before.diagnostics };
-  let formatted = layOut(text);
-  let stable = false;
+  const read = (of: string) => readYaml(of, file, tags);
+  const { root, diagnostics, document } = read(plain(text));
+  if (root === undefined || document === undefined || diagnostics.length > 0)
+    return { text: undefined, diagnostics };
+  const said = { meaning: meaning(root), comments: comments(document) };
+  let formatted = layOut(document);
   // What a comment belongs to can become clear only when it stands at its new place.
-  for (let round = 0; round < 4 && !stable && formatted !== undefined; round++) {
-    const next = layOut(formatted);
-    stable = next === formatted;
+  for (let round = 0; round < 4; round++) {
+    const after = read(formatted);
+    // The library writes some texts, such as keys with line separators, wrongly.
+    if (after.root === undefined || after.document === undefined)
+      return refused(root, "it could not be read again");
+    if (meaning(after.root) !== said.meaning) return refused(root, "its meaning would change");
+    if (comments(after.document) !== said.comments) return refused(root, "a comment would be lost");
+    const next = layOut(after.document);
+    if (next === formatted) return { text: formatted, diagnostics: [] };
     formatted = next;
   }
-  if (formatted === undefined) return refused(before.root, "it could not be read again");
-  const after = parseYaml(formatted, file);
-  const same = after.root !== undefined && meaning(after.root) === meaning(before.root);
-  if (!same) return refused(before.root, "its meaning would change");
-  if (comments(formatted) !== comments(text)) return refused(before.root, "a comment would be lost");
-  if (!stable) return refused(before.root, "it has no layout that stays the same");
-  return { text: formatted, diagnostics: [] };
+  return refused(root, "it has no layout that stays the same");
 }
 
 function refused(root: Node, why: string): FormatResult {
@@ -63,37 +64,41 @@ function refused(root: Node, why: string): FormatResult {
   return { text: undefined, diagnostics: [finding] };
 }
 
-const PARSING = { version: "1.2", schema: "core", uniqueKeys: false } as const;
-
 type Stringify = Parameters<NonNullable<ScalarTag["stringify"]>>;
 
 function isText(tag: Tags[number]): tag is ScalarTag {
   return typeof tag === "object" && tag.tag === "tag:yaml.org,2002:str";
 }
 
-/** Texts are never broken: a pattern on two lines is not found by searching for it. Folded blocks (">") are. */
-const unbroken = (tags: Tags): Tags =>
-  tags.map((tag) =>
-    isText(tag)
-      ? {
-          ...tag,
-          stringify: (...[item, context, onComment, onChompKeep]: Stringify) => {
-            const folded = isScalar(item) && item.type === "BLOCK_FOLDED";
-            const options = { ...context.options, lineWidth: folded ? MAX_FOLDED : 0 };
-            return tag.stringify?.(item, { ...context, options }, onComment, onChompKeep) ?? "";
-          },
-        }
-      : tag,
-  );
+/**
+ * Texts are never broken: a pattern on two lines is not found by searching for it. Folded blocks (">") are. And
+ * "[a, b]" has no spaces inside, where "{ a: b }" has.
+ */
+const tags = (known: Tags): Tags =>
+  known.map((tag) => {
+    if (typeof tag !== "object") return tag;
+    if (isText(tag))
+      return {
+        ...tag,
+        stringify: (...[item, context, onComment, onChompKeep]: Stringify) => {
+          const folded = isScalar(item) && item.type === "BLOCK_FOLDED";
+          const options = { ...context.options, lineWidth: folded ? MAX_FOLDED : 0 };
+          return tag.stringify?.(item, { ...context, options }, onComment, onChompKeep) ?? "";
+        },
+      };
+    if (!("collection" in tag)) return tag;
+    const flowCollectionPadding = tag.collection === "seq" ? "" : " ";
+    // The library calls it for collections, too; its types say so for scalars only.
+    const stringify = (...[item, context, onComment, onChompKeep]: Stringify) =>
+      (item as unknown as YAMLSeq).toString({ ...context, flowCollectionPadding }, onComment, onChompKeep);
+    return Object.assign({ ...tag }, { stringify });
+  });
 
-/** Undefined when the text cannot be read: the library writes some texts, such as keys with line separators, wrongly. */
-function layOut(text: string): string | undefined {
-  const document = parseDocument(plain(text), { ...PARSING, customTags: unbroken });
-  if (document.errors.length > 0) return undefined;
+function layOut(document: Document): string {
   if (isMap(document.contents)) orderTop(document.contents);
   dropFlowBreaks(document);
   const printed = document.toString({ indent: 2, indentSeq: true, lineWidth: MAX_FLOW, nullStr: "" });
-  return `${tighten(printed)
+  return `${printed
     .replace(/[ \t]+$/gm, "")
     .replace(/\n{3,}/g, "\n\n")
     .trimEnd()}\n`;
@@ -101,25 +106,6 @@ function layOut(text: string): string | undefined {
 
 function plain(text: string): string {
   return text.replace(/^\ufeff/, "").replace(/\r\n/g, "\n");
-}
-
-/** "[ a, b ]" as "[a, b]"; braces keep their spaces. */
-function tighten(text: string): string {
-  const cuts: number[] = [];
-  visit(parseDocument(text, PARSING), {
-    Seq(_, { flow, range }) {
-      if (!flow || !range) return;
-      const [start, end] = [range[0], range[1] - 1];
-      if (text[start + 1] === " ") cuts.push(start + 1);
-      if (text[end] === "]" && text[end - 1] === " " && /[^\s]/.test(text[end - 2] ?? "")) cuts.push(end - 1);
-    },
-  });
-  const cut = new Set(cuts);
-  // Offsets are in UTF-16 units.
-  return text
-    .split("")
-    .filter((_, i) => !cut.has(i))
-    .join("");
 }
 
 function orderTop(top: YAMLMap): void {
@@ -210,12 +196,11 @@ function meaning(node: Node, path = ""): string {
 }
 
 /** All comments, in an order of their own: they move with what they are about. */
-function comments(text: string): string {
+function comments(document: Document): string {
   const found: string[] = [];
   const add = (comment: string | null | undefined) => {
     for (const line of comment?.split("\n") ?? []) if (line.trim() !== "") found.push(line.trim());
   };
-  const document = parseDocument(plain(text), PARSING);
   add(document.commentBefore);
   add(document.comment);
   visit(document, {

@@ -12,6 +12,7 @@ import {
   isSeq,
   LineCounter,
   parseAllDocuments,
+  type Tags,
   type Node as YamlNode,
 } from "yaml";
 import type { Diagnostic, Origin } from "./diagnostics.js";
@@ -19,6 +20,11 @@ import { hiding, wrongDirective } from "./text.js";
 
 /** Largest policy file, in UTF-16 units. */
 const MAX_TEXT = 4 * 1024 * 1024;
+/**
+ * Most characters that can begin something: line breaks, commas, colons, brackets, quotes, dashes. The YAML library's
+ * time goes with them, 6 to 8 us for each; ten thousand rules have 126,000, and a reading stays below a second.
+ */
+const MAX_MARKS = 130_000;
 const CONTROLS = "has control characters, or characters that hide or reorder text";
 /** Deepest nesting; a real policy needs 6. */
 const MAX_DEPTH = 24;
@@ -50,6 +56,11 @@ export type Node = ScalarNode | ListNode | MapNode;
 export interface Parsed {
   readonly root: Node | undefined;
   readonly diagnostics: readonly Diagnostic[];
+}
+
+/** A text that was read, with the library's own tree while there is a root. */
+export interface ReadText extends Parsed {
+  readonly document?: Document.Parsed;
 }
 
 /** Turns offsets of one text into origins. */
@@ -97,15 +108,49 @@ function tooDeep(text: string): number | undefined {
   return dashes?.index;
 }
 
+/** What is larger than the YAML library reads within a second; undefined when nothing is. */
+function tooLarge(text: string): string | undefined {
+  if (text.length > MAX_TEXT) return `the policy is larger than ${MAX_TEXT} characters`;
+  let marks = 0;
+  for (let i = 0; i < text.length; i++) {
+    switch (text.charCodeAt(i)) {
+      case 0x2d: // "-" begins an item before a space only; paths are full of others.
+      case 0x3f: // "?"
+        if (text.charCodeAt(i + 1) === 0x20) marks++;
+        break;
+      case 0x0a:
+      case 0x0d:
+      case 0x22: // quotes
+      case 0x27:
+      case 0x2c: // ,
+      case 0x3a: // :
+      case 0x5b: // [
+      case 0x7b: // {
+        marks++;
+    }
+  }
+  return marks > MAX_MARKS ? `the policy has more than ${MAX_MARKS} keys, values and lines` : undefined;
+}
+
 /** Reads one policy text. Never throws. */
 export function parseYaml(text: string, file: string): Parsed {
+  const { root, diagnostics } = readYaml(text, file);
+  return { root, diagnostics };
+}
+
+/** Reads one policy text, `customTags` as the YAML library takes them. Never throws. */
+export function readYaml(
+  text: string,
+  file: string,
+  customTags: (tags: Tags) => Tags = (tags) => tags,
+): ReadText {
   const counter = new LineCounter();
-  if (text.length > MAX_TEXT) {
+  const large = tooLarge(text);
+  if (large !== undefined) {
     const origin: Origin = { file, line: 1, column: 1, length: 1, sourceLine: "" };
-    const message = `the policy is larger than ${MAX_TEXT} characters`;
     return {
       root: undefined,
-      diagnostics: [finding("too-large", message, "Split it, or drop what is not used.", origin)],
+      diagnostics: [finding("too-large", large, "Split it, or drop what is not used.", origin)],
     };
   }
   const deep = tooDeep(text);
@@ -129,8 +174,7 @@ export function parseYaml(text: string, file: string): Parsed {
       strict: true,
       prettyErrors: false,
       lineCounter: counter,
-      // Long folded keys and the like are for compatibility, not for policies.
-      customTags: [],
+      customTags,
     });
     documents = "empty" in parsed ? [] : parsed;
   } catch (error) {
@@ -143,7 +187,9 @@ export function parseYaml(text: string, file: string): Parsed {
         : `the policy cannot be read: ${String(error)}`;
     return { root: undefined, diagnostics: [finding("yaml", why, "", origin)] };
   }
-  return new Converter(new Positions(file, text, counter), text).run(documents);
+  const parsed = new Converter(new Positions(file, text, counter), text).run(documents);
+  const [document] = documents;
+  return parsed.root === undefined || document === undefined ? parsed : { ...parsed, document };
 }
 
 class Converter {

@@ -209,6 +209,11 @@ describe("YAML that is more than a policy needs is refused", () => {
       `${HEAD}# ${"x".repeat(4 * 1024 * 1024)}`,
       "the policy is larger than 4194304 characters",
     ],
+    [
+      "more keys than are read within a second",
+      `${HEAD}${Array.from({ length: 66_000 }, (_, i) => `k${i}: 0`).join("\n")}`,
+      "the policy has more than 130000 keys, values and lines",
+    ],
   ])("%s", (_, text, message) => {
     const started = performance.now();
     expect(said(text)).toContain(message);

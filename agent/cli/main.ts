@@ -1,4 +1,5 @@
 /** The entry of bin/clawsec. */
+import "../common/plain-environment.js";
 import { processIo } from "./io.js";
 import { main } from "./program.js";
 

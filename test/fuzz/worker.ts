@@ -1,6 +1,7 @@
 // One worker: makes inputs by their numbers and reads them, and says in shared memory where it is.
 
 import { parentPort, workerData } from "node:worker_threads";
+import "../../agent/common/plain-environment.js";
 import { Random } from "../conformance/random.js";
 import { makeInput } from "./mutate.js";
 import type { Seeds } from "./seeds.js";
