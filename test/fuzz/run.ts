@@ -3,10 +3,10 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import type { Seeds } from "./seeds.js";
-import { type Reached, THOROUGH } from "./target.js";
-import { inputOf, type Job, type Message } from "./worker.js";
+import { OPERATIONS, type Reached, THOROUGH } from "./target.js";
+import { inputOf, type Job, type Message, STATE, STATE_BYTES } from "./worker.js";
 
-/** Longest time that one input may take. */
+/** Longest time that one operation on an input may take: a command of a person's, such as reading or laying out. */
 export const HANG_MS = 1000;
 /** A second try gets so many times as long by the wall clock, and is judged by the time that it had a processor. */
 const BUSY = 5;
@@ -60,17 +60,17 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzOutcome> {
   let stopped = false;
 
   const hangsAlone = async (text: string): Promise<boolean> => {
-    const state = new Float64Array(new SharedArrayBuffer(5 * Float64Array.BYTES_PER_ELEMENT));
+    const state = new Float64Array(new SharedArrayBuffer(STATE_BYTES));
     const buffer = state.buffer as SharedArrayBuffer;
     // Twice, both times thoroughly, and the second counts: the first is for the compiler of the JavaScript engine.
     const texts = Array.from({ length: THOROUGH + 1 }, () => text);
     const job: Job = { seeds, seed, first: 0, step: THOROUGH, end: texts.length, texts, state: buffer };
     const nothing: Record<Reached, number> = { refused: 0, policy: 0, test: 0 };
     const end = await watch(job, state, options.script ?? SCRIPT, () => undefined, nothing, BUSY * HANG_MS);
-    return end !== "done" || (state[4] ?? 0) > HANG_MS;
+    return end !== "done" || (state[STATE.slowestOfLast] ?? 0) > HANG_MS;
   };
   const lane = async (first: number): Promise<void> => {
-    const state = new Float64Array(new SharedArrayBuffer(5 * Float64Array.BYTES_PER_ELEMENT));
+    const state = new Float64Array(new SharedArrayBuffer(STATE_BYTES));
     states.push(state);
     let next = first;
     while (next < inputs && !stopped) {
@@ -93,14 +93,14 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzOutcome> {
       if (end === "done") return;
       // A machine that is busy keeps an input waiting, too: only one that hangs takes as long of a processor's time.
       if (end.kind === "crash" || (await hangsAlone(end.text))) findings.push(end);
-      else state[2] = (state[2] ?? 0) + 1;
+      else state[STATE.done] = (state[STATE.done] ?? 0) + 1;
       next = end.number + lanes;
       if (findings.length >= ENOUGH) stopped = true;
     }
   };
   const timer = setInterval(() => {
     peakMb = Math.max(peakMb, process.memoryUsage.rss() / 2 ** 20);
-    const done = states.reduce((sum, state) => sum + (state[2] ?? 0), 0);
+    const done = states.reduce((sum, state) => sum + (state[STATE.done] ?? 0), 0);
     if (Math.floor(done / 100_000) === told) return;
     told = Math.floor(done / 100_000);
     const seconds = (performance.now() - started) / 1000;
@@ -112,12 +112,12 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzOutcome> {
   clearInterval(timer);
   peakMb = Math.max(peakMb, process.memoryUsage.rss() / 2 ** 20);
   return {
-    inputs: states.reduce((sum, state) => sum + (state[2] ?? 0), 0),
+    inputs: states.reduce((sum, state) => sum + (state[STATE.done] ?? 0), 0),
     findings,
     reached,
     seconds: (performance.now() - started) / 1000,
     peakMb,
-    slowestMs: Math.max(...states.map((state) => state[3] ?? 0)),
+    slowestMs: Math.max(...states.map((state) => state[STATE.slowest] ?? 0)),
   };
 }
 
@@ -132,7 +132,7 @@ function watch(
 ): Promise<"done" | Finding> {
   return new Promise((resolve) => {
     // What stands there is of the worker before, and its time is over.
-    state[0] = 0;
+    state[STATE.input] = 0;
     const worker = new Worker(script, {
       workerData: job,
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB, maxYoungGenerationSizeMb: 64 },
@@ -145,13 +145,16 @@ function watch(
       worker.terminate().then(() => resolve(end));
     };
     const present = (kind: Finding["kind"], why: string): Finding => {
-      const number = (state[0] || job.first + 1) - 1;
+      const number = (state[STATE.input] || job.first + 1) - 1;
       const text = job.texts?.[number] ?? inputOf(job.seeds, job.seed, number).text;
       return { kind, number, text, why };
     };
     const timer = setInterval(() => {
-      const since = performance.timeOrigin + performance.now() - (state[1] ?? 0);
-      if ((state[0] ?? 0) > 0 && since > limitMs) finish(present("hang", `it took more than ${HANG_MS} ms`));
+      const since = performance.timeOrigin + performance.now() - (state[STATE.since] ?? 0);
+      if ((state[STATE.input] ?? 0) > 0 && since > limitMs)
+        finish(
+          present("hang", `to ${OPERATIONS[state[STATE.operation] ?? 0]} it took more than ${HANG_MS} ms`),
+        );
     }, 50);
     worker.on("message", (message: Message) => {
       if (message.kind === "crash") {

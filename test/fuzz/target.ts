@@ -42,14 +42,24 @@ export type Reached = "refused" | "policy" | "test";
 
 export class Untrue extends Error {}
 
+/** What is done with an input, one after the other. Each is what one command of a person's does, and has its own time. */
+export const OPERATIONS = ["read", "evaluate", "compile", "lint", "show", "format", "read the test"] as const;
+export type Operation = (typeof OPERATIONS)[number];
+
 /** Of so many inputs, one goes through all that is slow. */
 export const THOROUGH = 32;
 
 /**
  * Reads the text as everything that it could be; some (by their `number`) also through what takes much longer than
- * reading. `base` is what a policy that extends gets. @throws what no reader may throw, and Untrue where two disagree.
+ * reading. `base` is what a policy that extends gets; `begin` is told what begins. @throws what no reader may throw, and
+ * Untrue where two disagree.
  */
-export function consume(text: string, base: string, number: number): Reached {
+export function consume(
+  text: string,
+  base: string,
+  number: number,
+  begin: (operation: Operation) => void = () => undefined,
+): Reached {
   const isThorough = number % THOROUGH === 0;
   let left = 6;
   const bases: ReadBase = (reference) => {
@@ -60,24 +70,26 @@ export function consume(text: string, base: string, number: number): Reached {
   };
   const variables: Record<string, string> = /^variables:.*\btop:/m.test(text) ? { top: "/srv/x" } : {};
   const read = (policyText: string) => parsePolicy(policyText, "fuzz.yaml", { base: bases, variables });
+  begin("read");
   const { policy, diagnostics } = read(text);
   renderDiagnostics(diagnostics);
   if (policy === undefined && !diagnostics.some(({ severity }) => severity === "error"))
     throw new Untrue("There is neither a policy nor an error.");
-  if (policy !== undefined) apply(policy, isThorough);
+  if (policy !== undefined) apply(policy, isThorough, begin);
   if (isThorough) {
+    begin("format");
     const formatted = formatPolicy(text, "fuzz.yaml");
     left = 6;
-    if (
-      policy !== undefined &&
-      formatted.text !== undefined &&
-      read(formatted.text).policy?.hash !== policy.hash
-    )
-      throw new Untrue("The policy in its layout is another policy.");
+    if (policy !== undefined && formatted.text !== undefined) {
+      begin("read");
+      if (read(formatted.text).policy?.hash !== policy.hash)
+        throw new Untrue("The policy in its layout is another policy.");
+    }
   }
   if (policy !== undefined) return "policy";
   const isTest = text.includes("PolicyTest");
   if (!isTest && !isThorough) return "refused";
+  begin("read the test");
   const { test, diagnostics: findings } = parsePolicyTest(text, "fuzz.test.yaml");
   renderDiagnostics(findings);
   if (test === undefined) return "refused";
@@ -97,7 +109,8 @@ export function know(text: string): void {
   if (policy !== undefined) KNOWN.push(policy);
 }
 
-function apply(policy: Policy, isThorough: boolean): void {
+function apply(policy: Policy, isThorough: boolean, begin: (operation: Operation) => void): void {
+  begin("evaluate");
   const own = policy.subjects.some(({ name }) => name === "main") ? "main" : "gateway";
   for (const action of isThorough ? ACTIONS : ACTIONS.filter(({ subject }) => subject === own)) {
     const fast = evaluate(policy, action, MOMENT);
@@ -113,9 +126,14 @@ function apply(policy: Policy, isThorough: boolean): void {
     if (evaluation.rule !== fast.rule) throw new Untrue("why and evaluate name different rules.");
   }
   if (!isThorough) return;
+  begin("compile");
   const compiled = compile(policy, { host: HOST, capabilities: capabilities() });
   renderDiagnostics(compiled.diagnostics);
+  begin("lint");
   lint(policy, { host: HOST });
-  const again = parsePolicy(renderPolicy(policy), "shown.yaml");
+  begin("show");
+  const shown = renderPolicy(policy);
+  begin("read");
+  const again = parsePolicy(shown, "shown.yaml");
   if (again.policy?.hash !== policy.hash) throw new Untrue("The policy as one flat text is another policy.");
 }

@@ -5,7 +5,7 @@ import "../../agent/common/plain-environment.js";
 import { Random } from "../conformance/random.js";
 import { makeInput } from "./mutate.js";
 import type { Seeds } from "./seeds.js";
-import { consume, know, type Reached } from "./target.js";
+import { consume, know, OPERATIONS, type Operation, type Reached } from "./target.js";
 
 /** What a worker is started with. */
 export interface Job {
@@ -17,9 +17,25 @@ export interface Job {
   readonly end: number;
   /** Texts to read instead of those that the numbers make. */
   readonly texts?: readonly string[];
-  /** [number of the input + 1, milliseconds of performance.timeOrigin + now at its beginning, inputs done, slowest in ms]. */
+  /** Numbers as STATE names them. */
   readonly state: SharedArrayBuffer;
 }
+
+/** Places in the state. Times are in milliseconds. */
+export const STATE = {
+  /** Number of the input + 1; 0 between inputs. */
+  input: 0,
+  /** performance.timeOrigin + now at the beginning of the operation. */
+  since: 1,
+  done: 2,
+  /** Processor time of the slowest operation so far, and of the slowest one of the last input. */
+  slowest: 3,
+  slowestOfLast: 4,
+  /** Which of OPERATIONS it is in, and which was the slowest of the last input. */
+  operation: 5,
+  slowestOperation: 6,
+} as const;
+export const STATE_BYTES = Object.keys(STATE).length * Float64Array.BYTES_PER_ELEMENT;
 
 export type Message =
   | { readonly kind: "crash"; readonly number: number; readonly text: string; readonly error: string }
@@ -57,11 +73,28 @@ function work(job: Job): void {
       given === undefined
         ? inputOf(job.seeds, job.seed, number)
         : { text: given, base: job.seeds.files[0] ?? "" };
-    const before = process.threadCpuUsage();
-    state[1] = performance.timeOrigin + performance.now();
-    state[0] = number + 1;
+    let operation: Operation | undefined;
+    let before = process.threadCpuUsage();
+    state[STATE.slowestOfLast] = 0;
+    const end = () => {
+      const { user, system } = process.threadCpuUsage(before);
+      const took = (user + system) / 1000;
+      slowest = Math.max(slowest, took);
+      if (operation === undefined || took <= (state[STATE.slowestOfLast] ?? 0)) return;
+      state[STATE.slowestOfLast] = took;
+      state[STATE.slowestOperation] = OPERATIONS.indexOf(operation);
+    };
+    const begin = (next: Operation) => {
+      end();
+      operation = next;
+      before = process.threadCpuUsage();
+      state[STATE.operation] = OPERATIONS.indexOf(next);
+      state[STATE.since] = performance.timeOrigin + performance.now();
+    };
+    state[STATE.since] = performance.timeOrigin + performance.now();
+    state[STATE.input] = number + 1;
     try {
-      reached[consume(text, base, number)] += 1;
+      reached[consume(text, base, number, begin)] += 1;
     } catch {
       parentPort?.postMessage({
         kind: "crash",
@@ -70,14 +103,11 @@ function work(job: Job): void {
         error: again(text, base, number),
       } satisfies Message);
     }
-    const { user, system } = process.threadCpuUsage(before);
-    const took = (user + system) / 1000;
-    slowest = Math.max(slowest, took);
-    state[4] = took;
-    state[2] = (state[2] ?? 0) + 1;
-    state[3] = slowest;
+    end();
+    state[STATE.done] = (state[STATE.done] ?? 0) + 1;
+    state[STATE.slowest] = slowest;
   }
-  state[0] = 0;
+  state[STATE.input] = 0;
   parentPort?.postMessage({ kind: "done", reached, slowest } satisfies Message);
 }
 
