@@ -47,6 +47,16 @@ missing_packages() {
   done
 }
 
+# What no package list here brings: said before minutes go into installing the rest.
+prerequisites() {
+  { command -v node && command -v npm; } >/dev/null ||
+    fail "Node.js with npm was not found; it fetches everything else, the pinned Node 24 too" \
+      "install Node.js 20 or newer (apt-get install nodejs npm, or nodesource)"
+  command -v cargo >/dev/null ||
+    fail "cargo was not found, and the loader is written in Rust" \
+      "install Rust 1.95 or newer with rustup (https://rustup.rs), or put its bin folder in PATH"
+}
+
 debian_packages() {
   command -v dpkg-query >/dev/null ||
     fail "this is not a Debian system (no dpkg-query), and only Debian 12 is supported" \
@@ -68,9 +78,6 @@ debian_packages() {
 }
 
 npm_packages() {
-  { command -v node && command -v npm; } >/dev/null ||
-    fail "Node.js with npm was not found; it fetches everything else, the pinned Node 24 too" \
-      "install Node.js 20 or newer (apt-get install nodejs npm, or nodesource)"
   local stamp=node_modules/.clawsec-installed now
   now="$(sha256sum package-lock.json; uname -m)"
   [[ -f $stamp && $(<"$stamp") == "$now" ]] && node_modules/.bin/node --version >/dev/null 2>&1 && return 0
@@ -92,9 +99,6 @@ npm_packages() {
 }
 
 crates() {
-  command -v cargo >/dev/null ||
-    fail "cargo was not found, and the loader is written in Rust" \
-      "install Rust 1.95 or newer with rustup (https://rustup.rs), or put its bin folder in PATH"
   local stamp=bpf/target/.clawsec-fetched now
   now="$(sha256sum bpf/Cargo.lock; printf '%s' "${CARGO_HOME:-}")"
   [[ -f $stamp && $(<"$stamp") == "$now" ]] && return 0
@@ -116,6 +120,7 @@ virtual_machine() {
     say "the virtual machine with AppArmor could not be fetched; its tests will be skipped"
 }
 
+prerequisites
 debian_packages
 npm_packages
 crates
