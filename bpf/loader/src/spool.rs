@@ -58,8 +58,9 @@ struct State {
     events: VecDeque<(pb::Event, usize)>,
     bytes: usize,
     lost: BTreeMap<&'static str, u64>,
-    /// Number of the reader in charge.
+    /// Number of the reader in charge, and the sequence up to which it has taken events.
     reader: u64,
+    taken: u64,
 }
 
 impl State {
@@ -72,6 +73,11 @@ impl State {
         event.sequence = self.last;
         self.bytes += size;
         self.events.push_back((event, size));
+    }
+
+    /// Events that the reader in charge has not taken.
+    fn waiting(&self) -> u64 {
+        self.last.saturating_sub(self.taken.max(self.acknowledged))
     }
 
     /// Turns the counts of lost events into events, as far as there is room.
@@ -109,6 +115,7 @@ impl Spool {
         let (number, cursor) = {
             let mut state = self.lock();
             state.reader += 1;
+            state.taken = state.acknowledged;
             (state.reader, state.acknowledged)
         };
         self.wake();
@@ -162,6 +169,7 @@ impl EventSink for Spool {
         // The sequence is not known yet: 10 bytes are the most it takes.
         let size = event.encoded_len() + 10;
         let mut state = self.lock();
+        let waited = state.waiting();
         if state.has_room(size, self.bounds) {
             // What was lost before comes first, so that the log tells it in order.
             state.settle_lost(self.bounds);
@@ -171,8 +179,12 @@ impl EventSink for Spool {
         } else {
             *state.lost.entry("spool-full").or_default() += 1;
         }
+        let waiting = state.waiting();
         drop(state);
-        self.wake();
+        // A reader that has begun to wait for more events needs no word of each: that would cost more than the event.
+        if waited == 0 || (waited < BATCH_EVENTS as u64 && waiting >= BATCH_EVENTS as u64) {
+            self.wake();
+        }
     }
 
     fn lost(&self, way: &'static str, count: u64) {
@@ -205,11 +217,12 @@ impl Reader {
                     return None;
                 }
                 state.settle_lost(self.spool.bounds);
-                let waiting = state.last.saturating_sub(self.cursor.max(state.acknowledged));
+                let waiting = state.waiting();
                 let due = flush_at.is_some_and(|at| tokio::time::Instant::now() >= at);
                 if waiting >= BATCH_EVENTS as u64 || (waiting > 0 && due) {
                     let (batch, cursor) = take(&state, self.cursor);
                     self.cursor = cursor;
+                    state.taken = cursor;
                     return Some(batch);
                 }
                 if waiting > 0 && flush_at.is_none() {
