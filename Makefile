@@ -66,6 +66,10 @@ conformance: build ## Compare what layers allow with what the policy says
 chaos: ## Kill each part at the worst moment
 	@echo 'make chaos: there is no chaos suite yet; nothing was run.'
 
+.PHONY: test-vm
+test-vm: build ## Run the tests on other kernels, in virtual machines (part of make test, too)
+	@vitest run --project e2e test/vm
+
 .PHONY: fuzz
 fuzz: deps $(GENERATED) ## Read a million bad policies
 	@echo '==> build: TypeScript'

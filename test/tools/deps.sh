@@ -7,13 +7,13 @@ cd "$(dirname "$0")/../.."
 # What builds: clang llvm libbpf-dev libelf-dev zlib1g-dev bpftool (BPF), libseccomp-dev (filters),
 # protobuf-compiler (the contract), gcc libc6-dev make pkg-config (linking, the static shim).
 # What runs: runc nftables iproute2 util-linux procps. What checks: clang-format shellcheck.
-# What tests start in sandboxes: git curl openssl python3 tmux ca-certificates.
+# What tests start in sandboxes: git curl openssl python3 tmux ca-certificates. What unpacks kernels: xz-utils zstd.
 packages=(
   clang llvm libbpf-dev libelf-dev zlib1g-dev bpftool libseccomp-dev protobuf-compiler
   gcc libc6-dev make pkg-config
   runc nftables iproute2 util-linux procps
   clang-format shellcheck
-  git curl openssl python3 tmux ca-certificates
+  git curl openssl python3 tmux ca-certificates xz-utils zstd
 )
 
 say() { printf '==> deps: %s\n' "$*"; }
@@ -114,14 +114,16 @@ crates() {
   printf '%s' "$now" >"$stamp"
 }
 
-# The virtual machine of test/vm. Without it those tests are skipped, so its absence is no failure.
-virtual_machine() {
+# The virtual machines of test/vm. Without one its tests are skipped, so its absence is no failure.
+virtual_machines() {
   test/vm/install.sh >/dev/null ||
     say "the virtual machine with AppArmor could not be fetched; its tests will be skipped"
+  test/vm/install-qemu.sh >/dev/null ||
+    say "the virtual machines with BPF-LSM could not be fetched; their tests will be skipped"
 }
 
 prerequisites
 debian_packages
 npm_packages
 crates
-virtual_machine
+virtual_machines

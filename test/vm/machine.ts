@@ -1,4 +1,5 @@
-// A virtual machine whose kernel has AppArmor: Debian's user-mode-linux, which runs as a process of the host.
+// Virtual machines for tests: kernels that have what the host's own may lack. user-mode-linux has AppArmor, Debian's
+// stock kernels under QEMU have BPF-LSM, too.
 
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -6,14 +7,28 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import type { Monitor } from "./monitor.ts";
+import { qemu } from "./qemu.ts";
+import { userModeLinux } from "./uml.ts";
 
-/** Where install.sh puts the machine's parts. */
-export const cache = join(process.env.CLAWSEC_CACHE ?? "/var/cache/clawsec", "vm");
+export { cache } from "./uml.ts";
+
+/** The machines, by what their tests need. */
+export const machines = {
+  apparmor: userModeLinux,
+  "linux-6.1": qemu("6.1"),
+  "linux-6.12": qemu("6.12"),
+} as const satisfies Record<string, Monitor>;
+
+/** The name of a machine. */
+export type MachineName = keyof typeof machines;
 
 /** Program and arguments; a program without a slash is searched in the usual folders. */
 export interface MachineRun {
+  /** Default: apparmor. */
+  readonly machine?: MachineName;
   readonly command: readonly string[];
-  /** From the start of the boot; then the machine is killed. Default: 45 s. */
+  /** From the start of the boot; then the machine is killed. Default: the machine's own. */
   readonly timeoutMs?: number;
   /** Added to the kernel's command line; the last of two equal ones wins. */
   readonly kernelArguments?: readonly string[];
@@ -43,13 +58,12 @@ export class MachineError extends Error {
 }
 
 /** Why the machine cannot run here, with the remedy; undefined when it can. */
-export function whyNoMachine(): string | undefined {
+export function whyNoMachine(name: MachineName = "apparmor"): string | undefined {
   if (process.platform !== "linux" || process.arch !== "x64")
-    return `user-mode-linux exists for x86_64 Linux only, not for ${process.arch} ${process.platform}`;
+    return `the virtual machines exist for x86_64 Linux only, not for ${process.arch} ${process.platform}`;
   if (process.getuid?.() !== 0)
     return "the machine needs root, for a pid namespace and to read all of the host's files";
-  if (!existsSync(join(cache, ".complete"))) return `${cache} is not there; run test/vm/install.sh`;
-  return undefined;
+  return machines[name].whyMissing();
 }
 
 /**
@@ -60,7 +74,7 @@ export function whyNoMachine(): string | undefined {
  * @throws MachineError when the machine does not boot, ends early, or does not end in time.
  */
 export async function inVirtualMachine(run: MachineRun): Promise<Ended> {
-  const missing = whyNoMachine();
+  const missing = whyNoMachine(run.machine);
   const nothing = { stdout: "", stderr: "", console: "" };
   if (missing !== undefined)
     throw new MachineError("failed", `the virtual machine cannot run: ${missing}`, nothing);
@@ -73,19 +87,21 @@ export async function inVirtualMachine(run: MachineRun): Promise<Ended> {
 }
 
 async function boot(run: MachineRun, control: string): Promise<Ended> {
-  // They stand in the kernel's command line and in a mount option.
-  for (const path of [cache, control])
+  const monitor = machines[run.machine ?? "apparmor"];
+  // They stand in the kernel's command line, in options and in a script.
+  for (const path of [monitor.cache, control])
     if (/[^\w./-]/.test(path))
       throw new Error(`the path ${path} has a character that a kernel argument cannot`);
-  copyFileSync(fileURLToPath(new URL("init.sh", import.meta.url)), join(control, "init.sh"));
+  for (const script of ["init.sh", "init-qemu.sh", "run.sh"])
+    copyFileSync(fileURLToPath(new URL(script, import.meta.url)), join(control, script));
   writeFileSync(join(control, "command"), shellScript(run.command));
 
-  const timeoutMs = run.timeoutMs ?? 45_000;
+  const timeoutMs = run.timeoutMs ?? monitor.timeoutMs;
   const since = performance.now();
-  const child = spawn("unshare", commandLine(run, control, timeoutMs), {
+  const { command, environment } = monitor.start(control, run.kernelArguments ?? []);
+  const child = spawn("unshare", bounded(command, timeoutMs), {
     cwd: "/",
-    // Its memory is a file there: on a disk it would be written back all the time.
-    env: { ...process.env, TMPDIR: "/dev/shm" },
+    env: { ...process.env, ...environment },
     stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"],
   });
   const texts = [2, 3, 4].map((fd) => collect(child.stdio[fd] as Readable));
@@ -107,12 +123,13 @@ async function boot(run: MachineRun, control: string): Promise<Ended> {
   });
   clearTimeout(timer);
   clearTimeout(patience);
-  const [console = "", stdout = "", stderr = ""] = texts.map((text) => text());
+  const [console = "", stdout = "", stderr = ""] = texts.map(
+    (text, index) => text() + written(join(control, outputs[index] ?? "")),
+  );
 
-  const file = join(control, "exit-code");
-  const written = existsSync(file) ? readFileSync(file, "utf8") : "";
-  if (!timedOut && /^\d+\n$/.test(written))
-    return { code: Number(written), stdout, stderr, wallMs: performance.now() - since };
+  const code = written(join(control, "exit-code"));
+  if (!timedOut && /^\d+\n$/.test(code))
+    return { code: Number(code), stdout, stderr, wallMs: performance.now() - since };
   const what = timedOut
     ? `did not end within ${timeoutMs / 1000} s and was killed (${ending})`
     : `gave no exit code: ${ending}`;
@@ -129,33 +146,19 @@ async function boot(run: MachineRun, control: string): Promise<Ended> {
  * that one ends with `unshare`: however this process dies, none of them stays. `timeout` bounds the machine
  * should nobody be left to kill it.
  */
-function commandLine(run: MachineRun, control: string, timeoutMs: number): string[] {
+function bounded(command: readonly string[], timeoutMs: number): string[] {
   return [
     ...["--pid", "--fork", "--kill-child=SIGKILL"],
     ...["timeout", "--signal=KILL", String(Math.ceil(timeoutMs / 1000) + 5)],
-    join(cache, "linux.uml"),
-    ...[
-      "mem=768M",
-      "root=/dev/root",
-      "rootfstype=hostfs",
-      "ro",
-      "quiet",
-      "panic=-1",
-      "lsm=landlock,yama,apparmor",
-    ],
-    // Kernel messages and the command's two outputs, each on a descriptor of its own.
-    ...[
-      "con=null",
-      "con0=null,fd:2",
-      "ssl=null",
-      "ssl0=null,fd:3",
-      "ssl1=null,fd:4",
-      `uml_dir=${control}/uml`,
-    ],
-    `init=${join(cache, "busybox")}`,
-    ...(run.kernelArguments ?? []),
-    ...["--", "sh", join(control, "init.sh"), cache, control],
+    ...command,
   ];
+}
+
+/** Where a monitor that cannot write to descriptors 2, 3 and 4 puts the same, in the control folder. */
+const outputs = ["console", "stdout", "stderr"] as const;
+
+function written(path: string): string {
+  return existsSync(path) ? readFileSync(path, "utf8") : "";
 }
 
 function shellScript(command: readonly string[]): string {
