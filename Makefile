@@ -58,6 +58,10 @@ bench: build ## Measure what clawsec costs on this host
 	@cd bpf && cargo build --release --locked --quiet -p clawsec-bench
 	@node dist/test/bench/main.js
 
+.PHONY: races
+races: deps ## Race every check of an exec against its change, 5,000 tries each (make test: 2,000)
+	@cd bpf && CLAWSEC_RACE_TRIES=5000 cargo test --locked --quiet -p clawsec-exec-gate --test race -- --test-threads 1 --nocapture
+
 .PHONY: escape conformance chaos
 escape: ## Try to break out of a sandbox
 	@echo 'make escape: there is no suite of escape attempts yet; nothing was run.'

@@ -4,7 +4,7 @@
 // and rules in observe mode only record what they would have done (evaluate/rules.ts). An action that is not
 // understood (no facts, a truncated argv, an unknown kind) is denied. The function is total: it never throws.
 
-import type { CacheScope, Verdict } from "../proto/gen/clawsec/v1/loader.js";
+import type { CacheScope, ExecFact, Verdict } from "../proto/gen/clawsec/v1/loader.js";
 import type { Origin } from "./diagnostics.js";
 import { conclude, refuse } from "./evaluate/conclude.js";
 import { inquireExec } from "./evaluate/exec.js";
@@ -48,6 +48,8 @@ export interface Evaluation {
   /** Exec only: subject that the process becomes part of ("" for no change). */
   readonly enterSubject: string;
   readonly cacheScope: CacheScope;
+  /** Exec only: the facts that it goes by and that the caller can still change. A hold goes by all of them. */
+  readonly dependsOn: readonly ExecFact[];
   /** The rules that were looked at: at least all that could match, up to the one that decided. */
   readonly trace: readonly TraceStep[];
   /** Where the rule is written; undefined for defaults. */

@@ -1,7 +1,7 @@
 // The matchers of exec rules, with their near misses: what a rule restricts or permits, and what it does not know.
 
 import { describe, expect, test } from "vitest";
-import { CacheScope, type Process, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { CacheScope, ExecFact, type Process, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import { type Action, evaluate } from "../evaluate.js";
 import type { Policy } from "../model.js";
 import { exec, policy } from "../testing/policy.js";
@@ -207,4 +207,48 @@ test("a script that interprets another counts as one: a restriction by any of th
   expect(evaluate(hash, asked(["/srv/mid"], [other])).verdict).toBe(Verdict.ALLOW);
   expect(evaluate(hash, asked(["/srv/mid"], ["a".repeat(64)])).verdict).toBe(Verdict.DENY);
   expect(evaluate(hash, asked(["/srv/mid"], [])).verdict).toBe(Verdict.DENY);
+});
+
+describe("what an answer goes by", () => {
+  const by = (p: Policy, action: Action) => evaluate(p, action).dependsOn.map((fact) => ExecFact[fact]);
+  const rules = policy(`
+exec:
+  - { id: other, executable: /usr/bin/y, environment: LD_*, action: deny }
+  - { id: arguments, executable: /**, argv: ["*", push], environment: LD_*, action: deny }
+  - { id: folder, executable: /usr/bin/x, cwd: /srv/**, action: deny }
+  - { id: scripts, script: /opt/**, executable: /usr/bin/dash, action: allow }
+  - { id: early, executable: /usr/bin/x, action: allow }
+  - { id: held, executable: /usr/bin/z, action: hold }
+  - { id: late, executable: /**, environment: A, sha256: ${"a".repeat(64)}, action: deny }
+`);
+  const at = (executable: string, argv = ["x"], script = "") =>
+    exec({ executable, argv, cwd: "/tmp", script });
+
+  test("is each fact that a rule looked at, up to the one that decided", () => {
+    // Of the rule "arguments" the environment is looked at only when the arguments fit; those are bound anyway.
+    expect(by(rules, at("/usr/bin/x"))).toEqual(["CWD"]);
+    expect(by(rules, at("/usr/bin/x", ["x", "push"]))).toEqual(["CWD", "ENVIRONMENT"]);
+    expect(by(rules, at("/usr/bin/y"))).toEqual(["ENVIRONMENT"]);
+    expect(by(rules, at("/usr/bin/dash", ["x"], "/opt/a"))).toEqual(["SCRIPT"]);
+    // The hash is compared first, and a restriction that does not know it denies when the environment fits.
+    expect(by(rules, at("/usr/bin/w"))).toEqual(["ENVIRONMENT"]);
+    expect(by(rules, at("/usr/bin/w", ["x"], "/tmp/a"))).toEqual(["ENVIRONMENT", "SCRIPT"]);
+  });
+
+  test("is also the script when a rule that names scripts was passed by, and not when none was", () => {
+    const named = policy(
+      "exec:\n  - { id: bad, script: /srv/**, action: deny }\n  - { id: any, executable: /usr/bin/**, action: allow }",
+    );
+    expect(by(named, at("/usr/bin/dash", ["x"], "/tmp/a"))).toEqual(["SCRIPT"]);
+    expect(by(named, at("/usr/bin/dash"))).toEqual([]);
+    const programs = policy(
+      "exec:\n  - { id: bad, executable: /usr/bin/su, action: deny }\n  - { id: any, executable: /usr/bin/**, action: allow }",
+    );
+    expect(by(programs, at("/usr/bin/dash", ["x"], "/tmp/a"))).toEqual([]);
+  });
+
+  test("is all that a person sees when it is held", () => {
+    expect(by(rules, at("/usr/bin/z"))).toEqual(["CWD", "ENVIRONMENT"]);
+    expect(by(rules, at("/usr/bin/z", ["x"], "/tmp/a"))).toEqual(["CWD", "ENVIRONMENT", "SCRIPT"]);
+  });
 });

@@ -21,6 +21,10 @@ export interface AskedExec {
     beyondFile: boolean;
     /** At what no cache knows: environment, callers. */
     beyondCache: boolean;
+    /** At what the caller can still change before the exec. */
+    cwd: boolean;
+    environment: boolean;
+    script: boolean;
   };
 }
 
@@ -69,7 +73,15 @@ function isExecutable({ rule, executable }: ReadyExec, asked: AskedExec): boolea
   if (some(executable, asked.exec.executable)) return true;
   if (!coversScripts(rule)) return false;
   asked.looked.beyondFile = true;
-  return scriptsOf(asked.exec).some((script) => some(executable, script));
+  const byScript = scriptsOf(asked.exec).some((script) => some(executable, script));
+  // Only what it restricts: a script that it does not name could as well be given to its interpreter by hand.
+  if (byScript) asked.looked.script = true;
+  return byScript;
+}
+
+function lookAtScript({ exec, looked }: AskedExec): void {
+  looked.beyondFile = true;
+  looked.script ||= exec.script !== "";
 }
 
 /** The script that was named and those that interpret it; none for a program. */
@@ -81,7 +93,7 @@ function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): b
   const { script, executableSha256, scriptSha256, nestedScripts, nestedSha256 } = asked.exec;
   const isOne = (hash: string) => sha256.has(hash);
   if (isOne(executableSha256)) return true;
-  asked.looked.beyondFile = true;
+  lookAtScript(asked);
   // A right by a script's content alone would be a right to whatever interpreter it names.
   const byScript = restricts || rule.executable.length > 0 || rule.script.length > 0;
   const scripts = [scriptSha256, ...nestedSha256];
@@ -97,7 +109,7 @@ function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): b
  * the workspace holds by the script alone only if the rule names its interpreter.
  */
 function isInWorkspace({ rule, restricts }: ReadyExec, asked: AskedExec): boolean {
-  asked.looked.beyondFile = true;
+  lookAtScript(asked);
   const fits = (path: string) => isWithin(path, asked.workspace) === rule.inWorkspace;
   const image = fits(asked.exec.executable);
   const scripts = scriptsOf(asked.exec);
@@ -155,7 +167,7 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     name: "script",
     isSaid: (rule) => rule.script.length > 0,
     holds: ({ script, restricts }, asked) => {
-      asked.looked.beyondFile = true;
+      lookAtScript(asked);
       const scripts = scriptsOf(asked.exec);
       const fits = (path: string) => some(script, path);
       return restricts ? scripts.some(fits) : scripts.length > 0 && scripts.every(fits);
@@ -183,6 +195,7 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     isSaid: (rule) => rule.cwd.length > 0,
     holds: ({ cwd }, asked) => {
       asked.looked.beyondFile = true;
+      asked.looked.cwd = true;
       return some(cwd, asked.exec.cwd);
     },
     is: ({ exec }) => exec.cwd,
@@ -203,6 +216,7 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     isSaid: (rule) => rule.environment.length > 0,
     holds: ({ environment }, asked) => {
       asked.looked.beyondCache = true;
+      asked.looked.environment = true;
       return environment.some((m) => asked.exec.environmentNames.some(m));
     },
     is: ({ exec }) => list(exec.environmentNames),
@@ -226,7 +240,8 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     name: "category",
     isSaid: (rule) => rule.category.length > 0,
     holds: ({ rule }, asked) => {
-      asked.looked.beyondFile = true;
+      lookAtScript(asked);
+      asked.looked.cwd = true;
       const has = categoriesOf(asked.exec);
       return rule.category.some((category) => has.includes(category));
     },
@@ -260,6 +275,7 @@ export function takesWay(way: Transition, asked: AskedExec): boolean {
   const { exec, looked } = asked;
   if (!way.from.includes(asked.subject)) return false;
   if (executable.length > 0 && !some(executable, exec.executable)) return false;
-  if (script.length > 0 || argv !== undefined) looked.beyondFile = true;
+  if (script.length > 0) lookAtScript(asked);
+  if (argv !== undefined) looked.beyondFile = true;
   return (script.length === 0 || some(script, exec.script)) && (argv === undefined || argv(exec.argv));
 }

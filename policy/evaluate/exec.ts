@@ -4,7 +4,7 @@
 // restricts also matches by the script's own path, so that "deny /tmp/**" means scripts in /tmp too; a rule that
 // permits never does, since that would permit whatever interpreter the script names.
 
-import { CacheScope, type ExecAction, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
+import { CacheScope, type ExecAction, ExecFact, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
 import { isCanonical } from "../match/path.js";
 import type { Action, ExecKind, ExecRule, Policy } from "../model.js";
 import {
@@ -31,6 +31,8 @@ interface ExecIndex {
   readonly rest: readonly number[];
   /** Ranks of the rules that a script decides which is not there now, but may be with the same image. */
   readonly byScript: readonly number[];
+  /** Those of them that name scripts and no image. */
+  readonly byScriptAlone: readonly number[];
 }
 
 const indexOf = once((policy: Policy): ExecIndex => {
@@ -39,6 +41,7 @@ const indexOf = once((policy: Policy): ExecIndex => {
   const scripts = new Trie();
   const rest: number[] = [];
   const byScript: number[] = [];
+  const byScriptAlone: number[] = [];
   for (const [rank, rule] of rules.entries()) {
     const named = rule.executable.length > 0;
     for (const pattern of rule.executable) {
@@ -48,8 +51,9 @@ const indexOf = once((policy: Policy): ExecIndex => {
     if (!named) for (const pattern of rule.script) insertPath(scripts, pattern, rank, false);
     if (!named && rule.script.length === 0) rest.push(rank);
     if (coversScripts(rule) || (!named && rule.script.length > 0)) byScript.push(rank);
+    if (!named && rule.script.length > 0) byScriptAlone.push(rank);
   }
-  return { ready: new Array(rules.length), rules, images, scripts, rest, byScript };
+  return { ready: new Array(rules.length), rules, images, scripts, rest, byScript, byScriptAlone };
 });
 
 function readyAt({ ready, rules }: ExecIndex, rank: number): ReadyExec {
@@ -93,7 +97,13 @@ export function inquireExec(
 
   const index = indexOf(policy);
   // No cache knows which scripts interpret a script.
-  const looked = { beyondFile: false, beyondCache: exec.nestedScripts.length > 0 };
+  const looked = {
+    beyondFile: false,
+    beyondCache: exec.nestedScripts.length > 0,
+    cwd: false,
+    environment: false,
+    script: false,
+  };
   const asked: AskedExec = { subject, exec, kind, process, workspace: policy.sandbox.workspace, looked };
   const matchReady = (rule: ReadyExec) => match(rule, rule.facts, asked);
   const fallback: Fallback =
@@ -121,20 +131,35 @@ export function inquireExec(
     scope: (rank) => {
       // A file without a name is not known again by one.
       if (kind !== "file" || looked.beyondCache) return CacheScope.NONE;
-      return looked.beyondFile || passesScripts(index, subject, rank)
+      return looked.beyondFile || passes(index, index.byScript, asked, rank)
         ? CacheScope.FILE_ARGV
         : CacheScope.FILE;
+    },
+    dependsOn: (rank) => {
+      const held = rank === "hold";
+      const byScript = held || looked.script || passes(index, index.byScriptAlone, asked, rank);
+      const facts: (readonly [boolean, ExecFact])[] = [
+        [held || looked.cwd, ExecFact.CWD],
+        [held || looked.environment, ExecFact.ENVIRONMENT],
+        [exec.script !== "" && byScript, ExecFact.SCRIPT],
+      ];
+      return facts.filter(([looks]) => looks).map(([, fact]) => fact);
     },
     entered: () => transition(policy, asked),
   };
 }
 
-/** Whether a rule before this rank would decide about the same image with another script. */
-function passesScripts(index: ExecIndex, subject: string, rank: number): boolean {
-  for (const passed of index.byScript) {
+/** Whether one of these rules, before this rank, would decide about the same image with another script. */
+function passes(
+  { rules }: ExecIndex,
+  ranks: readonly number[],
+  { subject, kind }: AskedExec,
+  rank: number,
+): boolean {
+  for (const passed of ranks) {
     if (passed >= rank) return false;
-    const { subjects, kinds } = index.rules[passed] as ExecRule;
-    if (kinds.includes("file") && (subjects.length === 0 || subjects.includes(subject))) return true;
+    const { subjects, kinds } = rules[passed] as ExecRule;
+    if (kinds.includes(kind) && (subjects.length === 0 || subjects.includes(subject))) return true;
   }
   return false;
 }

@@ -188,6 +188,7 @@ export function inquireFile(policy: Policy, { subject }: Action, action: FileAct
         return CacheScope.NONE;
       return passesPattern(index, subject, rank) ? CacheScope.NONE : CacheScope.FILE;
     },
+    dependsOn: () => [],
     entered: () => "",
   };
 }

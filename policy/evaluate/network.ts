@@ -118,6 +118,7 @@ function inquiry(policy: Policy, asked: AskedNetwork, connects: boolean): Inquir
     }),
     // The loader keeps no verdicts on connections: its table is as fast as a cache.
     scope: () => CacheScope.NONE,
+    dependsOn: () => [],
     entered: () => "",
   };
 }

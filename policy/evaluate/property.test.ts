@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
-import { CacheScope, type ExecAction, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { CacheScope, type ExecAction, ExecFact, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import { type Evaluation, evaluate, evaluatePlainly, type Moment } from "../evaluate.js";
 import type { Action, ExecRule, FileRule, NetworkRule, Policy, RuleBase } from "../model.js";
 import { anyActions, execActions, moments, policies, ruleActions } from "../testing/arbitrary.js";
@@ -249,8 +249,8 @@ describe("rules that cannot both match", () => {
             network: order.map((i) => named[i] as NetworkRule),
           };
           for (const action of [exec({ executable: `/bin/p${asked}` }), connect(`h${asked}.com`, 443)]) {
-            const { trace: _, cacheScope: __, ...a } = evaluate(one, action, moment);
-            const { trace: ___, cacheScope: ____, ...b } = evaluate(other, action, moment);
+            const { trace: _, cacheScope: __, dependsOn: _a, ...a } = evaluate(one, action, moment);
+            const { trace: ___, cacheScope: ____, dependsOn: _b, ...b } = evaluate(other, action, moment);
             expect(b).toEqual(a);
           }
         },
@@ -320,5 +320,25 @@ describe("an answer that is used again", () => {
       { numRuns: 400 },
     );
     expect(served).toBeGreaterThan(50);
+  });
+});
+
+describe("what an answer goes by", () => {
+  test("is all that it goes by: another folder or environment that it does not name changes nothing", () => {
+    let free = 0;
+    fc.assert(
+      fc.property(policies, execActions, execActions, moments, (p, one, second, moment) => {
+        const first = evaluate(p, one, moment);
+        if (one.action?.$case !== "exec" || second.action?.$case !== "exec") throw new Error("not an exec");
+        const bound = new Set(first.dependsOn);
+        const value = { ...one.action.value };
+        if (!bound.has(ExecFact.CWD)) value.cwd = second.action.value.cwd;
+        if (!bound.has(ExecFact.ENVIRONMENT)) value.environmentNames = second.action.value.environmentNames;
+        if (bound.size < 2) free++;
+        expect(evaluate(p, { ...one, action: { $case: "exec", value } }, moment)).toEqual(first);
+      }),
+      { numRuns: 400 },
+    );
+    expect(free).toBeGreaterThan(50);
   });
 });

@@ -3,7 +3,7 @@
 // Locked rules come first. A locked denial decides at once; a locked hold is a floor under what the rest decides.
 // A rule in observe mode decides nothing. Of the others, the first that matches decides, or the default.
 
-import type { CacheScope } from "../../proto/gen/clawsec/v1/loader.js";
+import type { CacheScope, ExecFact } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Moment, TraceStep } from "../evaluate.js";
 import type { Policy, RuleAction, RuleBase } from "../model.js";
 import type { Match, Miss } from "./facts.js";
@@ -45,6 +45,8 @@ export interface Inquiry {
   readonly fallback: () => Fallback;
   /** How far an answer may be used again that the rule of this rank gave (the number of rules: the default). */
   readonly scope: (rank: number) => CacheScope;
+  /** Exec only: what that answer goes by that the caller can still change; "hold": a person's, who sees everything. */
+  readonly dependsOn: (rank: number | "hold") => readonly ExecFact[];
   /** Exec only: the subject that the process becomes part of. */
   readonly entered: () => string;
 }

@@ -41,6 +41,7 @@ export function judge(question: Question, sandbox: Sandbox | undefined, rates?: 
     epoch: sandbox.record.epoch,
     enterSubject: evaluation.enterSubject,
     cacheScope: evaluation.cacheScope,
+    dependsOn: [...evaluation.dependsOn],
     observed: evaluation.observed?.verdict ?? Verdict.UNSPECIFIED,
     observedRule: evaluation.observed?.rule ?? "",
   };
@@ -98,5 +99,6 @@ function base(question: Question): Decision {
     deadlineUs: 0,
     observed: Verdict.UNSPECIFIED,
     observedRule: "",
+    dependsOn: [],
   };
 }

@@ -9,6 +9,8 @@
 /* Longest argv, terminating zeros included, that is compared. A longer one is killed: hashing runs with
  * preemption off, 100 KB take about 0.1 ms. */
 #define CLAWSEC_ARGV_MAX (128 * 1024)
+/* The same for an environment, where the approval is bound to one. */
+#define CLAWSEC_ENVIRONMENT_MAX CLAWSEC_ARGV_MAX
 
 /* A scope cgroup lies at most this deep below the root of the hierarchy; user space refuses a deeper one. */
 #define CLAWSEC_LEVEL_MAX 16
@@ -25,6 +27,10 @@ enum clawsec_exec_result {
     CLAWSEC_EXEC_ARGV_TOO_LONG = 7,
     CLAWSEC_EXEC_ARGV_UNREADABLE = 8,
     CLAWSEC_EXEC_OTHER_CGROUP = 9,
+    CLAWSEC_EXEC_OTHER_ENVIRONMENT = 10,
+    CLAWSEC_EXEC_ENVIRONMENT_UNREADABLE = 11,
+    CLAWSEC_EXEC_OTHER_CWD = 12,
+    CLAWSEC_EXEC_SHARED_CWD = 13,
 };
 
 enum clawsec_event_kind {
@@ -52,6 +58,12 @@ struct clawsec_scope {
     __u32 reserved;
 };
 
+/* What of an approval is compared beyond file and argv: bits of `bound`. */
+enum clawsec_bound {
+    CLAWSEC_BOUND_ENVIRONMENT = 1,
+    CLAWSEC_BOUND_CWD = 2,
+};
+
 /* Value of `approvals`, whose key is the thread that will call execve, as the initial pid namespace numbers
  * it. Taken (deleted) by the first exec of that thread, whatever comes of it. */
 struct clawsec_approval {
@@ -68,6 +80,17 @@ struct clawsec_approval {
     /* Device of the inode's superblock, as the kernel encodes it: major << 20 | minor. */
     __u32 device;
     __u32 argc;
+    /* SipHash-2-4 over the bytes between env_start and env_end, and their number. */
+    __u64 environment_hash;
+    __u64 environment_length;
+    /* The working directory: inode, device of its superblock, and the mount it is reached by, which tells two
+     * names of one folder apart. */
+    __u64 cwd_inode;
+    __u32 cwd_device;
+    __s32 cwd_mount;
+    /* Of enum clawsec_bound. */
+    __u32 bound;
+    __u32 reserved;
 };
 
 struct clawsec_event {

@@ -8,6 +8,7 @@
 // The tracepoint runs with preemption off, so the program cannot re-enter on its cpu by another exec. The
 // kernel counts such misses all the same (`recursion_misses`), and the loader alarms on one.
 #include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "exec_gate.h"
@@ -178,6 +179,34 @@ static __always_inline int hash_user(__u64 from, __u32 length, __u64 *result) {
     return 0;
 }
 
+// An exec leaves the working directory shared (CLONE_FS): another process could change it after this, so a shared
+// one is never what was approved. Nobody can begin to share it now: the process has one thread, and that is here.
+static __always_inline __u32 compare_cwd(struct task_struct *task, const struct clawsec_approval *approval) {
+    struct fs_struct *fs = task->fs;
+    struct dentry *dentry = BPF_CORE_READ(fs, pwd.dentry);
+    struct vfsmount *vfsmount = BPF_CORE_READ(fs, pwd.mnt);
+    struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
+    if (BPF_CORE_READ(fs, users) != 1)
+        return CLAWSEC_EXEC_SHARED_CWD;
+    if (BPF_CORE_READ(dentry, d_inode, i_ino) != approval->cwd_inode ||
+        BPF_CORE_READ(dentry, d_inode, i_sb, s_dev) != approval->cwd_device ||
+        BPF_CORE_READ(mount, mnt_id) != approval->cwd_mount)
+        return CLAWSEC_EXEC_OTHER_CWD;
+    return CLAWSEC_EXEC_VERIFIED;
+}
+
+static __always_inline __u32 compare_environment(struct task_struct *task,
+                                                 const struct clawsec_approval *approval) {
+    __u64 from = task->mm->env_start;
+    __u64 length = task->mm->env_end - from;
+    if (length != approval->environment_length || length > CLAWSEC_ENVIRONMENT_MAX)
+        return CLAWSEC_EXEC_OTHER_ENVIRONMENT;
+    __u64 hash;
+    if (hash_user(from, length, &hash))
+        return CLAWSEC_EXEC_ENVIRONMENT_UNREADABLE;
+    return hash == approval->environment_hash ? CLAWSEC_EXEC_VERIFIED : CLAWSEC_EXEC_OTHER_ENVIRONMENT;
+}
+
 static __always_inline __u32 compare(struct task_struct *task, struct linux_binprm *bprm,
                                      const struct clawsec_approval *approval) {
     struct inode *inode = bprm->file->f_inode;
@@ -196,7 +225,15 @@ static __always_inline __u32 compare(struct task_struct *task, struct linux_binp
     __u64 hash;
     if (hash_user(from, length, &hash))
         return CLAWSEC_EXEC_ARGV_UNREADABLE;
-    return hash == approval->argv_hash ? CLAWSEC_EXEC_VERIFIED : CLAWSEC_EXEC_OTHER_ARGV;
+    if (hash != approval->argv_hash)
+        return CLAWSEC_EXEC_OTHER_ARGV;
+    if (approval->bound & CLAWSEC_BOUND_CWD) {
+        __u32 result = compare_cwd(task, approval);
+        if (result != CLAWSEC_EXEC_VERIFIED)
+            return result;
+    }
+    return approval->bound & CLAWSEC_BOUND_ENVIRONMENT ? compare_environment(task, approval)
+                                                       : CLAWSEC_EXEC_VERIFIED;
 }
 
 SEC("tp_btf/sched_process_exec")

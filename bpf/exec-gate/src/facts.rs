@@ -6,13 +6,11 @@ use std::os::unix::ffi::OsStringExt;
 use clawsec_core::pb;
 use sha2::{Digest, Sha256};
 
+use crate::bpf::abi::ENVIRONMENT_MAX;
 use crate::image::{Call, Image};
 use crate::lineage::Lineage;
 use crate::resolve::{Failure, Kind};
 use crate::tracee::{self, Task};
-
-/// Bytes of environment names in one exec, one more for each entry.
-const NAMES_MAX: usize = 128 * 1024;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -90,26 +88,26 @@ pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
     process
 }
 
-/// Adds what only a question shows.
+/// Adds what only a question shows. Gives the environment as it was then, unless it is too long to be compared.
 pub fn complete(
     action: &mut pb::ExecAction,
     process: &mut pb::Process,
     tid: i32,
     envp: u64,
-) -> Result<(), Failure> {
-    let names = tracee::read_environment_names(tid, envp, NAMES_MAX)?;
+) -> Result<Option<Vec<u8>>, Failure> {
+    let tracee::Environment { names, block } = tracee::read_environment(tid, envp, ENVIRONMENT_MAX)?;
     if names.truncated {
         return Err(Failure::Refused("the names of the environment are longer than 128 KiB".into()));
     }
     action.environment_names = names.items.iter().map(|name| text(name)).collect();
     let (_, processes) = tracee::namespace_ids(tid);
     process.sandbox_pid = processes.last().map_or(0, |pid| pid.cast_unsigned());
-    Ok(())
+    Ok(block)
 }
 
-/// The exec as it stands: path and arguments of the new image of `pid`, which does not run yet. The arguments of a
-/// script are given as its caller wrote them, if the kernel rewrote them as expected. What is not as `expected` has
-/// another hash, which counts the expected one as the path that was asked for.
+/// The exec as it stands: path, arguments, environment and working directory of the new image of `pid`, which does not
+/// run yet. The arguments of a script are given as its caller wrote them, if the kernel rewrote them as expected. What
+/// is not as `expected` has another hash, which counts the expected one as the path that was asked for.
 pub fn held(expected: &pb::ExecAction, image: &Loaded, pid: i32) -> pb::ExecAction {
     let mut action = expected.clone();
     let path = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.into_os_string().into_vec());
@@ -124,10 +122,26 @@ pub fn held(expected: &pb::ExecAction, image: &Loaded, pid: i32) -> pb::ExecActi
     if seen != image.argv {
         action.argv = parts.iter().map(|part| text(part)).collect();
     }
-    if seen != image.argv || path != image.path {
-        action.argv_hash = argv_hash(&parts, [expected.argv_hash.as_bytes(), path, &[], &[]]);
+    // The same folder (BPF has compared it), but it may have another name by now.
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).map(|cwd| cwd.into_os_string().into_vec());
+    let cwd = cwd.map_or_else(|_| expected.cwd.clone(), |cwd| text(&cwd));
+    if seen != image.argv || path != image.path || cwd != expected.cwd {
+        action.argv_hash = argv_hash(&parts, [expected.argv_hash.as_bytes(), path, &[], cwd.as_bytes()]);
+    }
+    action.cwd = cwd;
+    if let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) {
+        action.environment_names = environment_names(&environment);
     }
     action
+}
+
+// Sorted, each once. The block is the one that was read before the exec, so it is not longer than that could be.
+fn environment_names(block: &[u8]) -> Vec<String> {
+    let name = |entry: &[u8]| text(entry.split(|&byte| byte == b'=').next().unwrap_or_default());
+    let block = block.strip_suffix(b"\0");
+    let entries = block.iter().flat_map(|block| block.split(|&byte| byte == 0));
+    let names: std::collections::BTreeSet<String> = entries.map(name).collect();
+    names.into_iter().collect()
 }
 
 /// The image that was approved: the path of its file, and its arguments as they lie in its memory.
@@ -168,13 +182,25 @@ mod tests {
         let expected = pb::ExecAction {
             argv_hash: "x".into(),
             kind: pb::ExecutableKind::File.into(),
+            cwd: std::env::current_dir().unwrap().to_str().unwrap().into(),
             ..Default::default()
         };
+        let elsewhere = pb::ExecAction { cwd: "/nowhere".into(), ..expected.clone() };
+        assert_eq!(held(&elsewhere, &loaded(&path, &argv), me).argv_hash.len(), 64);
         assert_eq!(held(&expected, &loaded(&path, &argv), me).argv_hash, "x");
         let (one, two) =
             (held(&expected, &loaded(b"/", &argv), me), held(&expected, &loaded(&path, b"a\0"), me));
         assert_eq!((one.argv_hash.len(), two.argv_hash.len()), (64, 64));
         assert_eq!(two.argv_hash, held(&expected, &loaded(&path, b"a\0"), me).argv_hash);
         assert_eq!(two.argv.len(), std::env::args_os().len());
+        assert_eq!(two.cwd, expected.cwd);
+        assert!(two.environment_names.contains(&"PATH".to_owned()));
+    }
+
+    #[test]
+    fn environment_names_are_sorted_and_each_is_there_once() {
+        assert_eq!(environment_names(b"B=1\0A=\0B=2\0C\0"), ["A", "B", "C"]);
+        assert_eq!(environment_names(b""), [""; 0]);
+        assert_eq!(environment_names(b"\0"), [""]);
     }
 }

@@ -266,6 +266,8 @@ impl ExecGate {
             exec,
             device: id.device,
             argc: argv.len() as u32,
+            environment: None,
+            cwd: None,
         };
         self.shared.approve(tid, approval, vec![kept], true)
     }

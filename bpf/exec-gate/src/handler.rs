@@ -5,15 +5,15 @@ use std::sync::{Arc, PoisonError};
 
 use clawsec_core::{SubjectScope, ask, pb};
 use nix::errno::Errno;
-use rustix::fs::{CWD, readlinkat};
 
-use crate::bpf::abi::{ARGV_MAX, Approval};
+use crate::bound::Bound;
+use crate::bpf::abi::{ARGV_MAX, Approval, Hashed};
 use crate::cache::is_settled;
 use crate::gate::{Sandbox, Shared, Verdict};
 use crate::hold::Tracer;
 use crate::image::{self, Call, Image};
 use crate::notify::{Notification, NotifyHandler};
-use crate::resolve::{Failure, Kind, Start};
+use crate::resolve::{Cwd, Failure, Kind, Start};
 use crate::tracee::{self, Task};
 use crate::{facts, reason, sys};
 
@@ -39,6 +39,10 @@ pub(crate) struct Request {
     pub parent: u64,
     pub action: pb::ExecAction,
     pub process: pb::Process,
+    /// `None`: it cannot be read, and is shown as "".
+    pub cwd: Option<Cwd>,
+    /// As it was when its names were read, for a question; `None`: nobody looked, or it is too long to be compared.
+    pub environment: Option<Hashed>,
     // Keys of the verdict cache: by file, and by file and arguments.
     keys: [Vec<u8>; 2],
     // A later change of its files shows in these. Said when they were found: what they contain is read after that.
@@ -136,15 +140,29 @@ impl ExecHandler {
                 return None;
             }
         };
-        let cwd = readlinkat(CWD, format!("/proc/{tid}/cwd"), Vec::new());
-        let cwd = cwd.map(|cwd| cwd.into_bytes()).unwrap_or_default();
+        let cwd = self.sandbox.view.cwd(tid).ok();
+        let cwd_path = cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
         let exec = self.shared.lineage.number();
         let parent = self.shared.verify.image_of(task.pid);
-        let action = facts::action(&call, &image, &cwd, self.shared.lineage.id(exec));
+        let action = facts::action(&call, &image, cwd_path, self.shared.lineage.id(exec));
         let process = facts::process(&self.shared.lineage, &task, parent);
-        let keys = keys(&subject, &image, &call, &cwd);
+        let keys = keys(&subject, &image, &call, cwd_path);
         let settled = image.files.iter().all(|file| is_settled(&file.id));
-        Some(Request { notification, task, subject, image, exec, parent, action, process, keys, settled })
+        let environment = None;
+        Some(Request {
+            notification,
+            task,
+            subject,
+            image,
+            exec,
+            parent,
+            action,
+            process,
+            cwd,
+            environment,
+            keys,
+            settled,
+        })
     }
 
     fn cached(&self, request: &Request) -> Option<pb::Decision> {
@@ -158,9 +176,11 @@ impl ExecHandler {
 
     /// Keeps a decision for as much as it says it may be used again.
     pub fn remember(&self, request: &Request, decision: &pb::Decision) {
+        // A key must hold all that the decision goes by; none holds the environment.
+        let Ok(Bound { cwd, environment: false, script }) = Bound::of(decision) else { return };
         let key = match decision.cache_scope() {
-            pb::CacheScope::File => &request.keys[0],
-            pb::CacheScope::FileArgv => &request.keys[1],
+            pb::CacheScope::File if !cwd && !script => &request.keys[0],
+            pb::CacheScope::File | pb::CacheScope::FileArgv => &request.keys[1],
             pb::CacheScope::None | pb::CacheScope::Unspecified => return,
         };
         if !request.settled {
@@ -174,19 +194,25 @@ impl ExecHandler {
     /// Lets the exec happen, in the subject that the process is in. It enters another one at its exec event, and never
     /// here: the exec may still fail, and the other threads run until then.
     pub fn allow(&self, request: Request, decision: &pb::Decision) -> Carried {
-        let Request { notification, task, image, exec, parent, action, process, subject, .. } = request;
-        let loaded = image.loaded().id;
-        let approval = Approval {
+        let loaded = request.image.loaded().id;
+        let mut approval = Approval {
             inode: loaded.inode,
-            argv_hash: self.shared.verify.hash(&image.argv),
-            argv_length: image.argv.len() as u64,
-            cgroup: subject.cgroup_id,
-            exec,
+            argv_hash: self.shared.verify.hash(&request.image.argv),
+            argv_length: request.image.argv.len() as u64,
+            cgroup: request.subject.cgroup_id,
+            exec: request.exec,
             device: loaded.device,
-            argc: image.argc,
+            argc: request.image.argc,
+            environment: None,
+            cwd: None,
         };
+        if let Err(message) = self.bind(&mut approval, &request, decision) {
+            self.deny(request, &ask::denial(decision.question_id, &message));
+            return Carried::Refused;
+        }
+        let Request { notification, task, image, exec, parent, action, process, subject, cwd, .. } = request;
         self.shared.lineage.insert(exec, parent, &action.executable, || self.shared.live_images());
-        let files = image.files.into_iter().map(|file| file.fd).collect();
+        let files = image.files.into_iter().map(|file| file.fd).chain(cwd.map(|cwd| cwd.fd)).collect();
         if let Err(error) = self.shared.approve(task.tid, approval, files, false) {
             let denial = ask::denial(decision.question_id, &error.to_string());
             self.finish_denial(notification, &task, &subject.name, action, process, &denial);

@@ -22,6 +22,7 @@
 //! - The gate opens the beginning of executables for reading, through the sandbox's own mounts. A fanotify group of
 //!   the same process must let its own process pass.
 
+mod bound;
 mod bpf;
 mod cache;
 mod digest;

@@ -217,6 +217,8 @@ fn verify() -> Result<Proof, String> {
                 exec: 1,
                 device: file.device,
                 argc: shell.argv.len() as u32,
+                environment: None,
+                cwd: None,
             };
             let put = verify.approve(child.pid.as_raw(), approval);
             put.map_err(|error| format!("An approval failed: {error}."))?;

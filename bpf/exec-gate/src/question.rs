@@ -14,7 +14,9 @@ impl ExecHandler {
         let envp =
             request.notification.args[if request.notification.syscall == libc::SYS_execve { 2 } else { 3 }];
         match facts::complete(&mut request.action, &mut request.process, request.task.tid, envp) {
-            Ok(()) => {}
+            Ok(environment) => {
+                request.environment = environment.map(|block| self.hashed(&block));
+            }
             Err(Failure::Errno(Errno::ESRCH)) => return,
             Err(Failure::Errno(errno)) => {
                 let _ = request.notification.respond_errno(errno as i32);

@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Statx, fstatfs, openat, readlinkat};
 
+use crate::bpf::abi::Folder;
 use crate::file::{FileId, Mounts, Visibility, status};
 use crate::tracee;
 
@@ -85,6 +86,15 @@ pub struct Found {
     pub mode: u32,
 }
 
+/// A working directory.
+#[derive(Debug)]
+pub struct Cwd {
+    /// An `O_PATH` descriptor.
+    pub fd: OwnedFd,
+    /// As the caller's mount namespace has it.
+    pub path: Vec<u8>,
+}
+
 #[derive(Debug)]
 struct Root {
     fd: OwnedFd,
@@ -143,6 +153,26 @@ impl View {
     pub fn find_fd(&self, tid: i32, start: Start) -> Result<Found, Failure> {
         let base = self.open_start(tid, start)?;
         self.finish(tid, base.fd, base.name)
+    }
+
+    /// The working directory of a thread, with the name that it has now.
+    pub fn cwd(&self, tid: i32) -> Result<Cwd, Failure> {
+        let link = format!("/proc/{tid}/cwd");
+        let unknown = |error| refused("the working directory cannot be read", error);
+        let fd = openat(CWD, link, PATH_FLAGS | OFlags::DIRECTORY, Mode::empty()).map_err(unknown)?;
+        let name = readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+        Ok(Cwd { path: name.map_err(unknown)?.into_bytes(), fd })
+    }
+
+    /// A working directory as BPF compares it.
+    pub fn identify_cwd(&self, tid: i32, cwd: &Cwd) -> Result<Folder, Failure> {
+        let (id, _, stat) = self
+            .mounts
+            .identify(cwd.fd.as_fd(), tid)
+            .map_err(|error| refused("the working directory cannot be identified", error))?;
+        let mount = i32::try_from(stat.stx_mnt_id)
+            .map_err(|error| refused("the working directory cannot be identified", error))?;
+        Ok(Folder { inode: id.inode, device: id.device, mount })
     }
 
     fn open_start(&self, tid: i32, start: Start) -> Result<Base, Failure> {

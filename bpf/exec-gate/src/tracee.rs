@@ -188,6 +188,37 @@ pub fn read_environment_names(tid: i32, address: u64, limit: usize) -> Result<St
     Ok(names)
 }
 
+/// The environment of a call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Names, as [`read_environment_names`] gives them.
+    pub names: Strings,
+    /// All of it as it will lie in the memory of the new image, each string with its zero; `None`: it is longer than
+    /// the limit.
+    pub block: Option<Vec<u8>>,
+}
+
+/// Reads an environment once: its names, and all of it if that is not longer than `limit`.
+pub fn read_environment(tid: i32, address: u64, limit: usize) -> Result<Environment, Errno> {
+    let all = read_strings(tid, address, limit)?;
+    if all.truncated {
+        return Ok(Environment { names: read_environment_names(tid, address, limit)?, block: None });
+    }
+    let mut block = Vec::with_capacity(all.items.iter().map(|item| item.len() + 1).sum());
+    for item in &all.items {
+        block.extend_from_slice(item);
+        block.push(0);
+    }
+    let mut names = all.items;
+    for name in &mut names {
+        let end = name.iter().position(|&byte| byte == b'=').unwrap_or(name.len());
+        name.truncate(end);
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(Environment { names: Strings { items: names, truncated: false }, block: Some(block) })
+}
+
 // The strings of an array, each up to the byte that ends it.
 fn read_array(
     tid: i32,
@@ -354,6 +385,20 @@ mod tests {
         assert_eq!(names(&strings, 100), (["", "A", "EMPTY", "Z"].map(str::to_owned).into(), false));
         assert_eq!(read_environment_names(me(), 0, 100), Ok(Strings::default()));
         assert_eq!(read_environment_names(me(), 8, 100), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn an_environment_is_read_whole_up_to_the_limit_and_its_names_beyond() {
+        let strings = ["Z=1", "A=secret", "A=2", "EMPTY", "=x"].map(|text| CString::new(text).unwrap());
+        let array = own(&strings);
+        let read = |limit| read_environment(me(), array.as_ptr() as u64, limit).unwrap();
+        let all = read(100);
+        assert_eq!(all.block.as_deref(), Some(b"Z=1\0A=secret\0A=2\0EMPTY\0=x\0".as_slice()));
+        assert_eq!(all.names, read_environment_names(me(), array.as_ptr() as u64, 100).unwrap());
+        let cut = read(22);
+        assert_eq!((cut.block, cut.names), (None, all.names));
+        let none = read_environment(me(), 0, 100).unwrap();
+        assert_eq!(none, Environment { block: Some(Vec::new()), ..Default::default() });
     }
 
     #[test]

@@ -59,7 +59,13 @@ enum Next {
     /// Go on waiting.
     Wait,
     /// Tell the gate, and end.
-    End(pb::Decision),
+    End(Box<pb::Decision>),
+}
+
+impl Next {
+    fn end(decision: pb::Decision) -> Self {
+        Self::End(Box::new(decision))
+    }
 }
 
 /// A question that is being decided.
@@ -117,8 +123,8 @@ impl Conversation {
                 biased;
                 input = self.inbox.recv() => match input {
                     Some(Input::Decision(decision)) => self.decided(decision),
-                    Some(Input::Close(why)) => Next::End(self.deny(&why)),
-                    None => Next::End(self.deny("the loader is stopping")),
+                    Some(Input::Close(why)) => Next::end(self.deny(&why)),
+                    None => Next::end(self.deny("the loader is stopping")),
                 },
                 progress = self.gate.progress.recv() => match progress {
                     Some(Progress::Held(facts)) => self.engaged(facts.map(|facts| *facts)),
@@ -126,13 +132,13 @@ impl Conversation {
                     Some(Progress::Settled(..)) | None => return self.gone("the request ended".into()),
                 },
                 changed = self.stream.changed() => match changed {
-                    Ok(()) => self.stream_changed().map_or(Next::Wait, Next::End),
-                    Err(_) => Next::End(self.deny("the loader is stopping")),
+                    Ok(()) => self.stream_changed().map_or(Next::Wait, Next::end),
+                    Err(_) => Next::end(self.deny("the loader is stopping")),
                 },
-                () = tokio::time::sleep_until(until) => Next::End(self.expired()),
+                () = tokio::time::sleep_until(until) => Next::end(self.expired()),
             };
             if let Next::End(decision) = next {
-                return self.end(decision).await;
+                return self.end(*decision).await;
             }
         }
     }
@@ -190,12 +196,12 @@ impl Conversation {
     fn decided(&mut self, decision: pb::Decision) -> Next {
         let epoch = self.shared.epoch(&self.question.sandbox);
         if epoch == 0 {
-            return Next::End(self.deny("the sandbox is being taken down"));
+            return Next::end(self.deny("the sandbox is being taken down"));
         }
         if decision.epoch < epoch {
             self.void_answers += 1;
             if self.void_answers > VOID_ANSWERS {
-                return Next::End(self.deny(&format!(
+                return Next::end(self.deny(&format!(
                     "{} answers in a row were made under an older policy than epoch {epoch}",
                     self.void_answers
                 )));
@@ -206,17 +212,17 @@ impl Conversation {
         match decision.verdict() {
             pb::Verdict::Hold => self.hold(decision),
             pb::Verdict::Allow | pb::Verdict::Log | pb::Verdict::Deny => {
-                Next::End(pb::Decision { hold_id: self.hold_id().to_owned(), ..decision })
+                Next::end(pb::Decision { hold_id: self.hold_id().to_owned(), ..decision })
             }
             pb::Verdict::Ask | pb::Verdict::Unspecified => {
-                Next::End(self.deny("the supervisor's answer was not a verdict"))
+                Next::end(self.deny("the supervisor's answer was not a verdict"))
             }
         }
     }
 
     fn hold(&mut self, decision: pb::Decision) -> Next {
         if decision.hold_id.is_empty() {
-            return Next::End(self.deny("the supervisor's hold had no id"));
+            return Next::end(self.deny("the supervisor's hold had no id"));
         }
         let left = Duration::from_micros(decision.deadline_us.saturating_sub(now_us()));
         let until = Instant::now() + left.min(LONGEST_HOLD) + AFTER_DEADLINE;
@@ -235,7 +241,7 @@ impl Conversation {
                 *held_until = until;
                 Next::Wait
             }
-            Phase::Held { .. } => Next::End(self.deny("the supervisor answered a hold with another hold")),
+            Phase::Held { .. } => Next::end(self.deny("the supervisor answered a hold with another hold")),
         }
     }
 
@@ -243,7 +249,7 @@ impl Conversation {
     fn engaged(&mut self, facts: Option<pb::ExecAction>) -> Next {
         if self.hold_id().is_empty() {
             tracing::error!(question = self.question.id, "a gate held what nobody told it to hold");
-            return Next::End(self.deny("the gate held the action without being told to"));
+            return Next::end(self.deny("the gate held the action without being told to"));
         }
         if let Some(exec) = &facts {
             self.question.action = Some(pb::question::Action::Exec(exec.clone()));

@@ -4,16 +4,34 @@ use std::fmt;
 
 /// Longest argv, terminating zeros included, that the program compares.
 pub const ARGV_MAX: usize = 128 * 1024;
+/// Longest environment, terminating zeros included, that an approval can be bound to.
+pub const ENVIRONMENT_MAX: usize = 128 * 1024;
 /// Deepest cgroup that can be a scope.
 pub const LEVEL_MAX: usize = 16;
 /// Size of `struct clawsec_event`.
 pub const EVENT_SIZE: usize = 88;
 /// Size of `struct clawsec_approval`.
-pub const APPROVAL_SIZE: usize = 48;
+pub const APPROVAL_SIZE: usize = 88;
 /// Size of `struct clawsec_scope`.
 pub const SCOPE_SIZE: usize = 8;
 /// Number of counters.
 pub const COUNTERS: u32 = 5;
+
+/// Bytes as the program compares them: keyed hash and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashed {
+    pub hash: u64,
+    pub length: u64,
+}
+
+/// A working directory as the program compares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Folder {
+    pub inode: u64,
+    pub device: u32,
+    /// Number of the mount that it is reached by.
+    pub mount: i32,
+}
 
 /// Value of the map `approvals`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +44,15 @@ pub struct Approval {
     pub exec: u64,
     pub device: u32,
     pub argc: u32,
+    /// The environment that the image must have; `None`: any.
+    pub environment: Option<Hashed>,
+    /// The working directory that it must have, for itself alone; `None`: any.
+    pub cwd: Option<Folder>,
 }
+
+/// `enum clawsec_bound`.
+const BOUND_ENVIRONMENT: u32 = 1;
+const BOUND_CWD: u32 = 2;
 
 impl Approval {
     pub fn to_bytes(self) -> [u8; APPROVAL_SIZE] {
@@ -37,6 +63,19 @@ impl Approval {
         }
         bytes[40..44].copy_from_slice(&self.device.to_ne_bytes());
         bytes[44..48].copy_from_slice(&self.argc.to_ne_bytes());
+        let mut bound = 0;
+        if let Some(environment) = self.environment {
+            bound |= BOUND_ENVIRONMENT;
+            bytes[48..56].copy_from_slice(&environment.hash.to_ne_bytes());
+            bytes[56..64].copy_from_slice(&environment.length.to_ne_bytes());
+        }
+        if let Some(cwd) = self.cwd {
+            bound |= BOUND_CWD;
+            bytes[64..72].copy_from_slice(&cwd.inode.to_ne_bytes());
+            bytes[72..76].copy_from_slice(&cwd.device.to_ne_bytes());
+            bytes[76..80].copy_from_slice(&cwd.mount.to_ne_bytes());
+        }
+        bytes[80..84].copy_from_slice(&bound.to_ne_bytes());
         bytes
     }
 }
@@ -53,6 +92,10 @@ pub enum ExecResult {
     ArgvTooLong,
     ArgvUnreadable,
     OtherCgroup,
+    OtherEnvironment,
+    EnvironmentUnreadable,
+    OtherCwd,
+    SharedCwd,
     /// A number that this version does not know. Never a permission.
     Unknown(u32),
 }
@@ -69,6 +112,10 @@ impl From<u32> for ExecResult {
             7 => Self::ArgvTooLong,
             8 => Self::ArgvUnreadable,
             9 => Self::OtherCgroup,
+            10 => Self::OtherEnvironment,
+            11 => Self::EnvironmentUnreadable,
+            12 => Self::OtherCwd,
+            13 => Self::SharedCwd,
             other => Self::Unknown(other),
         }
     }
@@ -85,6 +132,10 @@ impl fmt::Display for ExecResult {
             Self::ArgvTooLong => "its arguments are longer than can be compared",
             Self::ArgvUnreadable => "its arguments could not be read",
             Self::OtherCgroup => "its process is not in the subject that was decided about",
+            Self::OtherEnvironment => "its environment is not the one that was decided about",
+            Self::EnvironmentUnreadable => "its environment could not be read",
+            Self::OtherCwd => "its working directory is not the one that was decided about",
+            Self::SharedCwd => "its working directory is decided about, and another process could change it",
             Self::Unknown(number) => return write!(f, "the verification gave the unknown result {number}"),
         })
     }

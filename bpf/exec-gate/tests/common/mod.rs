@@ -29,6 +29,9 @@ pub struct Programs {
     pub effect: PathBuf,
     pub good: PathBuf,
     pub evil: PathBuf,
+    /// Leave a byte in the file that their first variable, or their working directory, is called like.
+    pub by_environment: PathBuf,
+    pub by_cwd: PathBuf,
 }
 
 pub fn programs() -> &'static Programs {
@@ -54,6 +57,8 @@ pub fn programs() -> &'static Programs {
             effect: build("effect.c", "effect", &[]),
             good: build("effect.c", "good", &["-DFIXED=\"good\""]),
             evil: build("effect.c", "evil", &["-DFIXED=\"evil\""]),
+            by_environment: build("effect.c", "by-environment", &["-DBY_ENVIRONMENT"]),
+            by_cwd: build("effect.c", "by-cwd", &["-DBY_CWD"]),
         }
     })
 }

@@ -10,6 +10,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,127 @@ static void race(char **argv) {
         waitpid(racer, NULL, 0);
     printf("ran %d refused %d killed %d\n", ran, refused, killed);
     fflush(stdout);
+}
+
+static int share(void *unused) {
+    flip(NULL);
+    (void)unused;
+    _exit(0);
+}
+
+// Tells how many of the tries came to what.
+static int killed, refused, ran;
+
+static void account(pid_t child) {
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, __WALL) != child)
+        fail("a try");
+    if (WIFSIGNALED(status))
+        killed++;
+    else if (WEXITSTATUS(status) == 100)
+        refused++;
+    else
+        ran++;
+}
+
+static void report_tries(void) {
+    printf("ran %d refused %d killed %d\n", ran, refused, killed);
+    fflush(stdout);
+}
+
+// A process that shares memory, or the working directory, or nothing.
+static pid_t start_racer(int (*function)(void *), int flags) {
+    char *stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED)
+        fail("mmap");
+    pid_t racer = clone(function, stack + 65536, flags | SIGCHLD, NULL);
+    if (racer < 0)
+        fail("clone");
+    return racer;
+}
+
+// race-environment thread|process|memory TRIES VARIABLE OTHER PATH [ARGUMENT...]: as "race", but what changes is the
+// first byte of the only variable. "memory" is a process that shares all memory (CLONE_VM).
+static void race_environment(char **argv) {
+    int tries = atoi(argv[1]);
+    char *shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        fail("mmap");
+    done = (volatile int *)(shared + 4096);
+    strcpy(shared, argv[2]);
+    flipped = shared;
+    values[0] = shared[0];
+    values[1] = argv[3][0];
+    char *environment[] = {shared, NULL};
+    pthread_t thread;
+    pid_t racer = 0;
+    if (strcmp(argv[0], "thread") == 0) {
+        if (pthread_create(&thread, NULL, flip, NULL))
+            fail("thread");
+    } else {
+        racer = start_racer(share, strcmp(argv[0], "memory") == 0 ? CLONE_VM : 0);
+    }
+    for (int i = 0; i < tries; i++) {
+        pid_t child = vfork();
+        if (child == 0) {
+            syscall(SYS_execve, argv[4], argv + 4, environment);
+            _exit(100);
+        }
+        account(child);
+    }
+    *done = 1;
+    if (racer)
+        waitpid(racer, NULL, __WALL);
+    else
+        pthread_join(thread, NULL);
+    report_tries();
+}
+
+static const char *folders[2];
+
+static void *wander(void *unused) {
+    while (!*done)
+        for (int i = 0; i < 2; i++) {
+            if (chdir(folders[i]))
+                _exit(97);
+            for (volatile int wait = 0; wait < 300; wait++) {
+            }
+        }
+    return unused;
+}
+
+static int wander_apart(void *unused) {
+    wander(NULL);
+    (void)unused;
+    _exit(0);
+}
+
+// race-cwd thread|process TRIES FOLDER OTHER PATH [ARGUMENT...]: the working directory of whoever execs is changed
+// all the time, by its own thread, or by a process that shares it (CLONE_FS).
+static void race_cwd(char **argv) {
+    int by_thread = strcmp(argv[0], "thread") == 0;
+    int tries = atoi(argv[1]);
+    folders[0] = argv[2];
+    folders[1] = argv[3];
+    done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (done == MAP_FAILED)
+        fail("mmap");
+    pid_t racer = by_thread ? 0 : start_racer(wander_apart, CLONE_FS);
+    for (int i = 0; i < tries; i++) {
+        pid_t child = syscall(SYS_clone, (by_thread ? 0 : CLONE_FS) | SIGCHLD, NULL, NULL, NULL, 0);
+        if (child == 0) {
+            pthread_t thread;
+            if (by_thread && pthread_create(&thread, NULL, wander, NULL))
+                _exit(96);
+            syscall(SYS_execve, argv[4], argv + 4, NULL);
+            _exit(100);
+        }
+        account(child);
+    }
+    *done = 1;
+    if (racer)
+        waitpid(racer, NULL, 0);
+    report_tries();
 }
 
 // vfork PATH [ARGUMENT...]: how long the parent stands still, then what became of the child.
@@ -400,6 +522,10 @@ int main(int argc, char **argv) {
         return 100;
     } else if (strcmp(mode, "race") == 0) {
         race(rest);
+    } else if (strcmp(mode, "race-environment") == 0) {
+        race_environment(rest);
+    } else if (strcmp(mode, "race-cwd") == 0) {
+        race_cwd(rest);
     } else if (strcmp(mode, "vfork") == 0) {
         measure_vfork(rest);
     } else if (strcmp(mode, "many") == 0) {
