@@ -28,6 +28,7 @@ import {
   writePolicy,
 } from "./policy-measures.js";
 import { type Figure, figure } from "./stats.js";
+import { layOutWork, workFigure } from "./work-measures.js";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const PORT = 7000;
@@ -49,7 +50,16 @@ async function main(): Promise<void> {
     await firstLine(hosts.spawn(program, ["serve", `${address}:${PORT}`]), 20_000);
     await clawsec.up();
     const policy = join(root, "test/bench/policy.yaml");
-    const variables = { program, range: hosts.range, address, denied: hosts.addresses["other.test"] };
+    const staticTrue = join(folder, "true");
+    writeFileSync(join(folder, "true.c"), "int main(void) { return 0; }\n");
+    execFileSync("gcc", ["-static", "-O2", "-o", staticTrue, join(folder, "true.c")]);
+    const variables = {
+      program,
+      staticTrue,
+      range: hosts.range,
+      address,
+      denied: hosts.addresses["other.test"],
+    };
     const names = Object.entries(variables).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
     // A sandbox that lives as long as the benchmarks do: its bundle is what the baseline runs.
     await clawsec.must(
@@ -81,7 +91,8 @@ async function main(): Promise<void> {
     figures.push(await tableFigure(clawsec, folder, runtime));
     setting.say(line(figures.at(-1) as Figure));
     for (const measure of [
-      spawnFigure,
+      (of: Setting) => spawnFigure(of, "dynamic"),
+      (of: Setting) => spawnFigure(of, "static"),
       roundTripFigure,
       throughputFigure,
       startFigure,
@@ -89,6 +100,10 @@ async function main(): Promise<void> {
       killFigure,
     ]) {
       const result = await measure(setting);
+      figures.push(result);
+      setting.say(line(result));
+    }
+    for await (const result of workFigures(setting, folder, runtime)) {
       figures.push(result);
       setting.say(line(result));
     }
@@ -121,6 +136,26 @@ function policyFigures(folder: string): Figure[] {
       decisionFigure("question to decision", section, files),
     ]),
   ];
+}
+
+/** Real work, in a sandbox of a policy of its own. */
+async function* workFigures(setting: Setting, folder: string, runtime: string): AsyncGenerator<Figure> {
+  const { clawsec } = setting;
+  const work = join(folder, "work");
+  mkdirSync(work);
+  const pieces = await layOutWork(root, work);
+  const policy = join(root, "test/bench/work.policy.yaml");
+  const variables = { program: setting.hostProgram, checkout: root, work };
+  const names = Object.entries(variables).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
+  const command = ["--", "/usr/bin/sleep", "3600"];
+  await clawsec.must("run", "--detach", "--name", "bench-work", "--policy", policy, ...names, ...command);
+  const baseline = new Baseline(join(runtime, "sandboxes/bench-work/bundle"));
+  try {
+    const own = { ...setting, policy, variables };
+    for (const piece of pieces) yield await workFigure(own, baseline, piece, 10);
+  } finally {
+    baseline.close();
+  }
 }
 
 /** What the tables of 10,000 rules cost the loader, against those of 10. */

@@ -26,7 +26,7 @@ export interface Setting {
 let runs = 0;
 
 /** Runs a command in a new sandbox; returns what it printed. */
-async function gated(setting: Setting, args: readonly string[]): Promise<string> {
+export async function gated(setting: Setting, args: readonly string[]): Promise<string> {
   const variables = Object.entries(setting.variables).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
   runs += 1;
   return await setting.clawsec.must(
@@ -60,15 +60,26 @@ export async function proveDenials(setting: Setting): Promise<void> {
   setting.say("denials proved: an exec and a connection were refused beside an allowed exec");
 }
 
-/** fork+exec+wait of dynamic `true` in the sandbox, with and without the gate. */
-export async function spawnFigure(setting: Setting, rounds = 6, each = 250): Promise<Figure> {
+/** fork+exec+wait of `true` in the sandbox, with and without the gate: the dynamic one of the host, and a static one. */
+export async function spawnFigure(
+  setting: Setting,
+  kind: "dynamic" | "static",
+  rounds = 8,
+  each = 250,
+): Promise<Figure> {
   const [bare, ours]: number[][] = [[], []];
+  const command = [
+    setting.program,
+    "spawn",
+    `${each}`,
+    kind === "dynamic" ? "/usr/bin/true" : "/opt/bench/true",
+  ];
   for (let round = 0; round < rounds; round++) {
-    bare?.push(...micros(await setting.baseline.run([setting.program, "spawn", `${each}`, "/usr/bin/true"])));
-    ours?.push(...micros(await gated(setting, [setting.program, "spawn", `${each}`, "/usr/bin/true"])));
+    bare?.push(...micros(await setting.baseline.run(command)));
+    ours?.push(...micros(await gated(setting, command)));
   }
   return figure(
-    "fork+exec+wait of dynamic true",
+    `fork+exec+wait of ${kind} true`,
     "us",
     "runc with the same bundle, no gate",
     bare ?? [],
@@ -239,6 +250,7 @@ function attach(
   });
 }
 
-function micros(text: string): number[] {
+/** The nanoseconds that the bench program printed, as microseconds. */
+export function micros(text: string): number[] {
   return (JSON.parse(text) as number[]).map((nanoseconds) => nanoseconds / 1000);
 }

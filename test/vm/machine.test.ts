@@ -75,7 +75,8 @@ describeInMachine("the virtual machine", () => {
     const before = { kernels: kernels(), leftovers: leftovers() };
     const run = inVirtualMachine({
       command: shell("echo started; sleep 1000 & sleep 1000"),
-      timeoutMs: 6000,
+      // Longer than a start takes on a machine that is busy.
+      timeoutMs: 15_000,
     });
     await expect.poll(() => kernels().length, { timeout: 5000 }).toBeGreaterThan(before.kernels.length);
     const error = await failure(run);

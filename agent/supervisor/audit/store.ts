@@ -125,7 +125,8 @@ export class AuditStore extends EventEmitter<{ record: [AuditRecord] }> {
     let upTo = before;
     this.#db.transaction(() => {
       for (const event of events) {
-        if (this.#known.get(bootId, event.sequence) !== undefined) {
+        // What is beyond the last is new: that it is not there need not be looked up.
+        if (event.sequence <= upTo && this.#known.get(bootId, event.sequence) !== undefined) {
           duplicates += 1;
           continue;
         }

@@ -23,7 +23,12 @@ enum What {
     /// Prints CLOCK_MONOTONIC in nanoseconds, at once.
     Now,
     /// fork+exec+wait of a program, so many times.
-    Spawn { count: usize, program: String },
+    Spawn {
+        count: usize,
+        program: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Round trips of one byte on one connection; the server echoes.
     RoundTrip { host: String, port: u16, count: usize },
     /// Reads so many bytes from the server; prints the nanoseconds it took.
@@ -41,7 +46,7 @@ const SEND: u8 = b'S';
 fn main() -> Result<()> {
     match Arguments::parse().what {
         What::Now => println!("{}", now()?),
-        What::Spawn { count, program } => println!("{:?}", spawn(count, &program)?),
+        What::Spawn { count, program, arguments } => println!("{:?}", spawn(count, &program, &arguments)?),
         What::RoundTrip { host, port, count } => println!("{:?}", round_trips(&host, port, count)?),
         What::Fetch { host, port, bytes } => println!("{}", fetch(&host, port, bytes)?),
         What::Serve { address } => serve(&address)?,
@@ -55,12 +60,14 @@ fn now() -> Result<i128> {
     Ok(i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
 }
 
-fn spawn(count: usize, program: &str) -> Result<Vec<u128>> {
+fn spawn(count: usize, program: &str, arguments: &[String]) -> Result<Vec<u128>> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let since = Instant::now();
-        let status =
-            Command::new(program).stdin(Stdio::null()).status().context("the program did not start")?;
+        let mut command = Command::new(program);
+        // Standard output is for the figures.
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status().context("the program did not start")?;
         times.push(since.elapsed().as_nanos());
         if !status.success() {
             bail!("{program} ended with {status}; a figure for it would mean nothing");
