@@ -243,6 +243,41 @@ describe("an answer", () => {
   });
 });
 
+// CLAWSEC_HOLDS=10000 takes as many as a sandbox may have; the times are printed.
+describe("many holds", () => {
+  test("are open at once, outlive the loader's connection and a restart, and are each answered", () => {
+    const count = Number(process.env.CLAWSEC_HOLDS ?? 500);
+    const timed = (what: string, action: () => void) => {
+      const before = performance.now();
+      action();
+      console.info(`${count} holds, ${what}: ${Math.round(performance.now() - before)} ms`);
+    };
+    vi.useRealTimers();
+    const ask = (n: number) => question(n, {}, { argv: ["run", String(n)], argvHash: String(n) });
+    timed("opened", () => {
+      for (let n = 1; n <= count; n++) {
+        book.open(ask(n), terms());
+        book.held(n, exec({ argv: ["run", String(n)] }));
+      }
+    });
+    const ids = book.list().map(({ id }) => id);
+    expect(ids).toHaveLength(count);
+    timed("disconnected", () => book.disconnected());
+    timed("reopened", () => {
+      book.close();
+      book = open();
+    });
+    timed("asked again", () => {
+      for (const [index, holdId] of ids.entries()) book.rejoin({ ...ask(index + 1), resent: true, holdId });
+    });
+    timed("answered", () => {
+      for (const id of ids) book.answer(id, Verdict.DENY, "uid 0", "no");
+    });
+    expect(book.list()).toEqual([]);
+    expect(new Set(ends.flatMap(([, waiters]) => waiters)).size).toBe(count);
+  }, 300_000);
+});
+
 describe("what a person sees", () => {
   test("is the real image once the action stands still", () => {
     const changes: [HoldChangeKind, Hold][] = [];

@@ -151,8 +151,8 @@ export class HoldBook extends EventEmitter<BookEvents> {
 
   /** A person's answer. `id` is a full id or a prefix that only one open hold has. */
   answer(id: string, verdict: Verdict.ALLOW | Verdict.DENY, by: string, reason: string): Answered {
-    const matching = id === "" ? [] : [...this.#open.values()].filter(({ hold }) => hold.id.startsWith(id));
-    const exact = matching.find(({ hold }) => hold.id === id);
+    const exact = this.#open.get(id);
+    const matching = exact === undefined && id !== "" ? this.#openByPrefix(id) : [];
     const entry = exact ?? (matching.length === 1 ? matching[0] : undefined);
     if (entry !== undefined) {
       const kind = verdict === Verdict.ALLOW ? "allowed" : "denied";
@@ -199,10 +199,13 @@ export class HoldBook extends EventEmitter<BookEvents> {
   disconnected(): void {
     clearTimeout(this.#grace);
     this.#byQuestion.clear();
-    for (const entry of this.#open.values()) {
+    const entries = [...this.#open.values()];
+    for (const entry of entries) {
       entry.waiters.clear();
-      this.#update(entry, { engaged: false });
+      entry.hold = { ...entry.hold, engaged: false };
     }
+    this.#store.putAll(entries);
+    for (const { hold } of entries) this.emit("change", HoldChangeKind.UPDATED, hold);
   }
 
   /** Open holds, oldest first; of one sandbox, or of all for "". */
@@ -226,8 +229,12 @@ export class HoldBook extends EventEmitter<BookEvents> {
   #newId(): string {
     let id: string;
     do id = randomBytes(4).toString("hex");
-    while (this.#open.has(id) || this.#store.byPrefix(id).length > 0);
+    while (this.#open.has(id) || this.#store.has(id));
     return id;
+  }
+
+  #openByPrefix(prefix: string): Entry[] {
+    return [...this.#open.values()].filter(({ hold }) => hold.id.startsWith(prefix));
   }
 
   #add(entry: Entry): void {

@@ -32,6 +32,8 @@ interface Row {
 export class HoldStore {
   readonly #db: Database.Database;
   readonly #put: Database.Statement;
+  readonly #byId: Database.Statement;
+  readonly #byPrefix: Database.Statement;
 
   /** Opens or makes the database at `path` (":memory:" for one that is not kept). */
   constructor(path: string) {
@@ -41,6 +43,11 @@ export class HoldStore {
     this.#db.exec(SCHEMA);
     this.#put = this.#db.prepare(
       "INSERT OR REPLACE INTO holds (id, sandbox, key, open, opened_us, hold) VALUES (?, ?, ?, ?, ?, ?)",
+    );
+    this.#byId = this.#db.prepare("SELECT 1 FROM holds WHERE id = ?");
+    // A range of the primary key: whatever follows the prefix is less than the last character of Unicode.
+    this.#byPrefix = this.#db.prepare(
+      "SELECT key, hold FROM holds WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 10",
     );
     this.#db
       .prepare(
@@ -53,6 +60,18 @@ export class HoldStore {
   put({ hold, key }: StoredHold): void {
     const open = hold.outcome === HoldOutcome.OPEN ? 1 : 0;
     this.#put.run(hold.id, hold.sandbox, key, open, hold.openedUs, JSON.stringify(Hold.toJSON(hold)));
+  }
+
+  /** Writes many at once: all of them or none. */
+  putAll(holds: readonly StoredHold[]): void {
+    this.#db.transaction(() => {
+      for (const hold of holds) this.put(hold);
+    })();
+  }
+
+  /** Whether a hold, open or ended, has this id. */
+  has(id: string): boolean {
+    return this.#byId.get(id) !== undefined;
   }
 
   /** Every open hold, oldest first. */
@@ -74,9 +93,7 @@ export class HoldStore {
 
   /** Holds, open or ended, whose id begins so; at most ten. */
   byPrefix(prefix: string): Hold[] {
-    const rows = this.#db
-      .prepare("SELECT key, hold FROM holds WHERE substr(id, 1, length(?)) = ? LIMIT 10")
-      .all(prefix, prefix) as Row[];
+    const rows = this.#byPrefix.all({ prefix }) as Row[];
     return rows.map((row) => stored(row).hold);
   }
 

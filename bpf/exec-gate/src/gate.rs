@@ -139,7 +139,6 @@ impl Shared {
 /// Decides the execs of all sandboxes of a loader. See the crate's documentation.
 pub struct ExecGate {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) tracer: Arc<Tracer>,
     observer: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -173,14 +172,8 @@ impl ExecGate {
             sandboxes: RwLock::default(),
             stopping: AtomicBool::new(false),
         });
-        let weak = Arc::downgrade(&shared);
-        let tracer = Tracer::start(move |tid| {
-            if let Some(shared) = weak.upgrade() {
-                shared.revoke_any(tid);
-            }
-        })?;
         let observer = observe::start(Arc::clone(&shared))?;
-        Ok(Arc::new(Self { shared, tracer: Arc::new(tracer), observer: Some(observer) }))
+        Ok(Arc::new(Self { shared, observer: Some(observer) }))
     }
 
     /// Puts the cgroups of a sandbox under verification. From here on every exec there that was not approved is
@@ -281,8 +274,16 @@ impl ExecGate {
         extra: HashMap<i64, Arc<dyn NotifyHandler>>,
     ) -> Result<Serving, Error> {
         let known = self.known(sandbox)?;
+        // One for each sandbox: what it does with its own processes can keep its tracer waiting (ptrace(2) waits for an
+        // execve of the same process), and nobody else's.
+        let weak = Arc::downgrade(&self.shared);
+        let tracer = Tracer::start(move |tid| {
+            if let Some(shared) = weak.upgrade() {
+                shared.revoke_any(tid);
+            }
+        })?;
         let handler: Arc<dyn NotifyHandler> =
-            Arc::new(ExecHandler::new(Arc::clone(&self.shared), Arc::clone(&self.tracer), known));
+            Arc::new(ExecHandler::new(Arc::clone(&self.shared), Arc::new(tracer), known));
         let mut handlers = extra;
         handlers.insert(libc::SYS_execve, Arc::clone(&handler));
         handlers.insert(libc::SYS_execveat, handler);

@@ -256,9 +256,14 @@ impl ExecHandler {
         self.report(subject, action, process, decision, latency);
     }
 
-    fn tell(&self, task: &Task, action: &pb::ExecAction, decision: &pb::Decision) {
+    /// What a caller is told of a denial.
+    pub fn line(&self, action: &pb::ExecAction, decision: &pb::Decision) -> String {
         let named = if action.script.is_empty() { &action.executable } else { &action.script };
-        let line = reason::line(named.as_bytes(), &decision.rule, &decision.layer, &decision.message);
+        reason::line(named.as_bytes(), &decision.rule, &decision.layer, &decision.message)
+    }
+
+    fn tell(&self, task: &Task, action: &pb::ExecAction, decision: &pb::Decision) {
+        let line = self.line(action, decision);
         // Descriptors are the process's, mostly; the thread's own pidfd knows better.
         if let Some(pidfd) = &task.pidfd {
             reason::tell(pidfd.as_fd(), &self.sandbox.budget, &line);

@@ -45,6 +45,7 @@ pub mod script;
 mod sys;
 mod table;
 pub mod tracee;
+mod tracer;
 mod wait;
 
 pub use bpf::abi::Counters;

@@ -19,22 +19,36 @@ const BURST: f64 = 50.0;
 /// How many lines a sandbox may still get.
 #[derive(Debug)]
 pub struct Budget {
-    state: Mutex<(f64, Instant)>,
+    state: Mutex<Left>,
+}
+
+#[derive(Debug)]
+struct Left {
+    lines: f64,
+    at: Instant,
+    // Lines that were not written since the last one that was.
+    unwritten: u64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { state: Mutex::new((BURST, Instant::now())) }
+        Self { state: Mutex::new(Left { lines: BURST, at: Instant::now(), unwritten: 0 }) }
     }
 }
 
 impl Budget {
-    fn take(&self) -> bool {
+    // `None`: no line now. Else how many were not written before this one.
+    fn take(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let left = (state.0 + RATE * (now - state.1).as_secs_f64()).min(BURST);
-        *state = if left >= 1.0 { (left - 1.0, now) } else { (left, now) };
-        left >= 1.0
+        state.lines = (state.lines + RATE * (now - state.at).as_secs_f64()).min(BURST);
+        state.at = now;
+        if state.lines < 1.0 {
+            state.unwritten += 1;
+            return None;
+        }
+        state.lines -= 1.0;
+        Some(std::mem::take(&mut state.unwritten))
     }
 }
 
@@ -77,9 +91,16 @@ fn escape(text: &str, limit: usize) -> String {
 /// regular file that takes it at once. Nothing that fails here matters to the denial.
 pub fn tell(pidfd: BorrowedFd<'_>, budget: &Budget, line: &str) {
     debug_assert!(line.len() <= LINE_MAX);
-    if budget.take()
-        && let Err(error) = write(pidfd, line.as_bytes())
-    {
+    let Some(unwritten) = budget.take() else { return };
+    let written = match unwritten {
+        0 => write(pidfd, line.as_bytes()),
+        _ => write(
+            pidfd,
+            format!("clawsec: the reasons of {unwritten} denials before this one were not written\n{line}")
+                .as_bytes(),
+        ),
+    };
+    if let Err(error) = written {
         tracing::trace!(%error, "the reason of a denial could not be written");
     }
 }
@@ -145,7 +166,11 @@ mod tests {
     #[test]
     fn a_burst_is_allowed_and_then_no_more() {
         let budget = Budget::default();
-        let taken = (0..1000).filter(|_| budget.take()).count();
-        assert!((50..60).contains(&taken), "{taken}");
+        let taken: Vec<u64> = (0..1000).filter_map(|_| budget.take()).collect();
+        assert!((50..60).contains(&taken.len()), "{}", taken.len());
+        // What was left out is told with the next line, once.
+        std::thread::sleep(std::time::Duration::from_millis(120));
+        let left_out = 1000 - taken.len() as u64 - taken.iter().sum::<u64>();
+        assert_eq!((budget.take(), budget.take()), (Some(left_out), Some(0)));
     }
 }

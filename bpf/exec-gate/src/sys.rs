@@ -145,18 +145,20 @@ pub enum TraceeChange {
     Signal(i32),
 }
 
-/// The next change of a tracee or child of the *calling thread* (`__WNOTHREAD`), without waiting.
-pub fn next_tracee_change() -> Option<(i32, TraceeChange)> {
+/// The next change of this tracee of the *calling thread* (`__WNOTHREAD`), without waiting: `None` when there is none
+/// yet. An error means that it is no tracee of this thread any more.
+pub fn tracee_change(tid: i32) -> io::Result<Option<TraceeChange>> {
     let mut status = 0;
     // SAFETY: the status lives during the call.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD) };
-    if pid <= 0 {
-        return None;
+    match unsafe { libc::waitpid(tid, &raw mut status, libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD) } {
+        0 => return Ok(None),
+        -1 => return Err(io::Error::last_os_error()),
+        _ => {}
     }
     let change = match (libc::WIFSTOPPED(status), status >> 16) {
         (false, _) => TraceeChange::Ended,
         (true, 0) => TraceeChange::Signal(libc::WSTOPSIG(status)),
         (true, event) => TraceeChange::Event(event),
     };
-    Some((pid, change))
+    Ok(Some(change))
 }

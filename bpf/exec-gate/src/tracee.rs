@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
@@ -88,6 +89,33 @@ pub fn namespace_ids(tid: i32) -> (Vec<i32>, Vec<i32>) {
     let numbers =
         |name| status_field(&status, name).iter().filter_map(|word| word.parse().ok()).collect::<Vec<i32>>();
     (numbers("NSpid:"), numbers("NStgid:"))
+}
+
+/// A signal that waits to be delivered to a process with one thread and no handlers, as one at its exec event is, and
+/// that will end it. Who is stopped by ptrace has its ignored signals queued too.
+pub fn fatal_signal(pid: i32) -> Option<Signal> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    // Masks of 64 bits, as proc(5) has them; one that cannot be read shows nothing.
+    let mask = |name: &str| {
+        status_field(&status, name).first().and_then(|word| u64::from_str_radix(word, 16).ok()).unwrap_or(0)
+    };
+    let waiting = (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:");
+    Signal::iterator().filter(|signal| ends(*signal)).find(|signal| waiting >> (*signal as u32 - 1) & 1 == 1)
+}
+
+// What signal(7) has as the default: all others end the process.
+fn ends(signal: Signal) -> bool {
+    !matches!(
+        signal,
+        Signal::SIGCHLD
+            | Signal::SIGCONT
+            | Signal::SIGURG
+            | Signal::SIGWINCH
+            | Signal::SIGSTOP
+            | Signal::SIGTSTP
+            | Signal::SIGTTIN
+            | Signal::SIGTTOU
+    )
 }
 
 fn cgroup_of(tid: i32) -> Option<u64> {

@@ -2,16 +2,16 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use clawsec_core::{Inquiry, Outcome, ask, pb};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::facts;
 use crate::handler::{Carried, ExecHandler, Request, blocking};
-use crate::hold::Stopped;
+use crate::hold::{SeizeError, Stopped};
+use crate::{facts, reason};
 
 /// Resolves when the descriptor can be read; never without one.
 pub(crate) async fn readable(fd: Option<OwnedFd>) {
@@ -43,7 +43,11 @@ impl ExecHandler {
 
         let seized = match self.tracer.seize(tid, pid).await {
             Ok(seized) => seized,
-            Err(message) => {
+            Err(SeizeError::Gone) => {
+                inquiry.gone("the process that wanted to exec is dead");
+                return;
+            }
+            Err(SeizeError::Refused(message)) => {
                 let denial =
                     pb::Decision { hold_id: first.hold_id, ..ask::denial(first.question_id, &message) };
                 blocking(move || self.deny(request, &denial)).await;
@@ -93,8 +97,8 @@ impl ExecHandler {
 
         let outcome = tokio::select! {
             outcome = inquiry.next() => outcome,
-            _ = seized.gone => {
-                inquiry.gone("the held process was killed");
+            why = seized.gone => {
+                inquiry.gone(why.unwrap_or_else(|_| "the gate ends".into()));
                 return;
             }
         };
@@ -105,8 +109,12 @@ impl ExecHandler {
         };
         let allowed = allowed && self.enter_held(image, &first, &mut decision).await;
         let mut decision = ask::after_hold(&first, decision);
-        let done =
-            if allowed { self.tracer.resume(seized.key).await } else { self.tracer.kill(seized.key).await };
+        let done = if allowed {
+            self.tracer.resume(seized.key).await
+        } else {
+            self.tell_held(seized.key, &facts, &decision).await;
+            self.tracer.kill(seized.key).await
+        };
         let resumed_us = decided.elapsed().as_micros() as u64;
         if !done {
             inquiry.gone("the held process was killed");
@@ -131,11 +139,12 @@ impl ExecHandler {
         let received = request.notification.received;
         let seized = match self.sandbox.scope.subject(&decision.enter_subject) {
             Some(_) => self.tracer.seize(tid, pid).await,
-            None => Err(NO_SUBJECT.into()),
+            None => Err(SeizeError::Refused(NO_SUBJECT.into())),
         };
         let seized = match seized {
             Ok(seized) => seized,
-            Err(message) => {
+            Err(SeizeError::Gone) => return Carried::Gone,
+            Err(SeizeError::Refused(message)) => {
                 let denial = ask::denial(decision.question_id, &message);
                 blocking(move || self.deny(request, &denial)).await;
                 return Carried::Refused;
@@ -210,6 +219,14 @@ impl ExecHandler {
             }
             None => false,
         }
+    }
+
+    // Says why on the standard error of an image that is about to be killed: its caller sees no error of execve. The
+    // descriptor is one that the tracer opened while the image stood, so that no other process is written to.
+    async fn tell_held(&self, key: u64, facts: &pb::ExecAction, decision: &pb::Decision) {
+        let Some(pidfd) = self.tracer.pidfd(key).await else { return };
+        let (this, line) = (self.clone(), self.line(facts, decision));
+        blocking(move || reason::tell(pidfd.as_fd(), &this.sandbox.budget, &line)).await;
     }
 
     // Moves a process that stands at its exec event, and so has one thread, to a subject's cgroup. The error is a

@@ -11,6 +11,7 @@ use clawsec_core::ask::{Asker, Inquiry, denial};
 use clawsec_core::event::EventSink;
 use clawsec_proto as pb;
 use pb::loader_message::Message as ToSupervisor;
+use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -18,13 +19,16 @@ use crate::clock::now_us;
 use crate::conversation::{Conversation, Input};
 use crate::tables::Tables;
 
-/// Questions of one sandbox that may be open at a time, holds included. Beyond it, a question is denied: a sandbox
-/// must not fill the memory of the loader.
-pub const OPEN_QUESTIONS: usize = 4096;
-/// Messages that wait for a supervisor that does not read. Beyond it, its stream is closed.
-const STREAM_BUFFER: usize = 16_384;
+/// Questions of one sandbox that may be open at a time, holds included, and bytes of these as they are sent. Beyond
+/// either, a question is denied: a sandbox must not fill the memory of the loader, nor take all its descriptors (each
+/// held exec has one). A question has some hundred bytes, or 300 KB with the longest arguments and names.
+pub const OPEN_QUESTIONS: usize = 10_240;
+pub const OPEN_BYTES: usize = 64 * 1024 * 1024;
+/// Messages that wait for a supervisor that does not read. Beyond it, its stream is closed. A new supervisor is told of
+/// all that is held, at once.
+const STREAM_BUFFER: usize = 8 * OPEN_QUESTIONS;
 /// Ends of holds that are kept while the supervisor is away.
-const UNDELIVERED: usize = 4096;
+const UNDELIVERED: usize = OPEN_QUESTIONS;
 
 /// The [`Asker`] of all gates. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -58,13 +62,21 @@ struct State {
     last_question: u64,
     last_stream: u64,
     open: HashMap<u64, Open>,
-    open_of: HashMap<String, usize>,
+    open_of: HashMap<String, Used>,
     undelivered: VecDeque<pb::LoaderMessage>,
+}
+
+/// What the open questions of a sandbox take.
+#[derive(Debug, Default)]
+struct Used {
+    questions: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Open {
     sandbox: String,
+    bytes: usize,
     inbox: mpsc::UnboundedSender<Input>,
 }
 
@@ -147,15 +159,17 @@ impl Asker for Broker {
         };
         question.epoch = record.epoch;
         let open = state.open_of.entry(question.sandbox.clone()).or_default();
-        if *open >= OPEN_QUESTIONS {
+        let bytes = question.encoded_len();
+        if open.questions >= OPEN_QUESTIONS || open.bytes + bytes > OPEN_BYTES {
             drop(state);
             refuse("too many questions of this sandbox are open");
             self.shared.sink.lost("questions-full", 1);
             return inquiry;
         }
-        *open += 1;
+        open.questions += 1;
+        open.bytes += bytes;
         let (inbox, inputs) = mpsc::unbounded_channel();
-        state.open.insert(question.id, Open { sandbox: question.sandbox.clone(), inbox });
+        state.open.insert(question.id, Open { sandbox: question.sandbox.clone(), bytes, inbox });
         drop(state);
         let conversation = Conversation::new(
             Arc::clone(&self.shared),
@@ -219,9 +233,10 @@ impl Shared {
         let Some(open) = state.open.remove(&question) else {
             return;
         };
-        if let Some(count) = state.open_of.get_mut(&open.sandbox) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(used) = state.open_of.get_mut(&open.sandbox) {
+            used.questions -= 1;
+            used.bytes -= open.bytes;
+            if used.questions == 0 {
                 state.open_of.remove(&open.sandbox);
             }
         }

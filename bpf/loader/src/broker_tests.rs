@@ -322,6 +322,28 @@ async fn questions_of_one_sandbox_are_bounded_and_the_loss_is_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn questions_of_one_sandbox_are_bounded_by_their_size_too_and_another_sandbox_is_not() {
+    let world = world();
+    let large = || {
+        let argv = vec!["x".repeat(1024 * 1024)];
+        let exec = pb::ExecAction { argv, ..Default::default() };
+        pb::Question { action: Some(pb::question::Action::Exec(exec)), ..question() }
+    };
+    let fits = OPEN_BYTES / (1024 * 1024) - 1;
+    let mut open: Vec<_> = (0..fits).map(|_| world.broker.ask(large())).collect();
+    let mut refused = world.broker.ask(large());
+    assert_eq!(denied(refused.next().await), "too many questions of this sandbox are open");
+    let record = world.tables.get("box").unwrap();
+    world.tables.insert("other", record);
+    let mut other = world.broker.ask(pb::Question { sandbox: "other".into(), ..large() });
+    assert!(denied(other.next().await).starts_with("the supervisor did not answer"));
+    open.pop();
+    tokio::task::yield_now().await;
+    let mut taken = world.broker.ask(large());
+    assert!(denied(taken.next().await).starts_with("the supervisor did not answer"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_that_is_taken_down_has_its_questions_denied_and_gets_no_new_ones() {
     let world = world();
     let (_, _messages) = world.broker.attach();

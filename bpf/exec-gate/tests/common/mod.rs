@@ -37,7 +37,10 @@ pub struct Programs {
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Worktrees can share a target folder, and each has its own programs.
+        let tree = env!("CARGO_MANIFEST_DIR").replace('/', "_");
+        let folder = &Path::new(env!("CARGO_TARGET_TMPDIR")).join(tree);
+        fs::create_dir_all(folder).unwrap();
         let build = |source: &str, name: &str, more: &[&str]| {
             let (path, new) = (folder.join(name), folder.join(format!("{name}.{}", std::process::id())));
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
@@ -345,6 +348,11 @@ impl World {
             assert!(Instant::now() < until, "no hold came");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// A hold that is there already.
+    pub fn try_hold(&self) -> Option<Hold> {
+        self.asker.holds.lock().unwrap().pop()
     }
 
     /// The exec of each question so far.

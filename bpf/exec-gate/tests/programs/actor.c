@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -424,6 +425,144 @@ static void exec_count(char **argv) {
     printf("errno %d\n", errno);
 }
 
+// A child that runs a command, with a process group of its own.
+static pid_t start(char **argv, int death_signal) {
+    pid_t child = fork();
+    if (child == 0) {
+        setpgid(0, 0);
+        if (death_signal)
+            prctl(PR_SET_PDEATHSIG, death_signal);
+        execv(argv[0], argv);
+        _exit(errno);
+    }
+    return child;
+}
+
+static void await_file(const char *name) {
+    while (access(name, F_OK))
+        usleep(2000);
+}
+
+// orphan SIGNAL PATH [ARGUMENT...]: a command whose parent ends when the file "die" appears, and who is sent the signal
+// then, if it is not 0.
+static void orphan(char **argv) {
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+        fail("subreaper");
+    pid_t parent = fork();
+    if (parent == 0) {
+        start(argv + 1, atoi(argv[0]));
+        await_file("die");
+        _exit(0);
+    }
+    int status;
+    waitpid(parent, &status, 0);
+    while (wait(&status) > 0)
+        report_status(status);
+}
+
+// killed parent|other|group SIGNAL default|ignored|blocked PATH [ARGUMENT...]: a command that is sent a signal by
+// whom it says when the file "kill" appears.
+static void killed(char **argv) {
+    int signal_number = atoi(argv[1]);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signal_number);
+    if (strcmp(argv[2], "ignored") == 0)
+        signal(signal_number, SIG_IGN);
+    if (strcmp(argv[2], "blocked") == 0)
+        sigprocmask(SIG_BLOCK, &set, NULL);
+    pid_t child = start(argv + 3, 0);
+    int by_other = strcmp(argv[0], "other") == 0;
+    pid_t killer = by_other ? fork() : 0;
+    if (killer == 0) {
+        await_file("kill");
+        kill(strcmp(argv[0], "group") == 0 ? -child : child, signal_number);
+        if (by_other)
+            _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+}
+
+// storm PATH [ARGUMENT...]: a command that is stopped and continued all the time, until the file "calm" appears.
+static void storm(char **argv) {
+    pid_t child = start(argv, 0);
+    pid_t stormer = fork();
+    if (stormer == 0) {
+        while (access("calm", F_OK))
+            for (int i = 0; i < 100; i++) {
+                kill(child, SIGSTOP);
+                kill(child, i % 3 ? SIGCONT : SIGWINCH);
+            }
+        kill(child, SIGCONT);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+}
+
+// storms TRIES PATH [ARGUMENT...]: as many commands, one after the other, each stopped, continued and in the end
+// killed by another process while it is decided about; and the next one takes its place.
+static void storms(char **argv) {
+    int tries = atoi(argv[0]), exited = 0, signalled = 0, refused = 0;
+    for (int i = 0; i < tries; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            execv(argv[1], argv + 1);
+            _exit(100);
+        }
+        int status;
+        for (int j = 0; waitpid(child, &status, WNOHANG) == 0; j++) {
+            kill(child, SIGSTOP);
+            kill(child, SIGCONT);
+            if (j > 20 + i % 400)
+                kill(child, i % 2 ? SIGKILL : SIGTERM);
+        }
+        if (WIFSIGNALED(status))
+            signalled++;
+        else if (WEXITSTATUS(status) == 100)
+            refused++;
+        else
+            exited++;
+    }
+    printf("exited %d signalled %d refused %d\n", exited, signalled, refused);
+    fflush(stdout);
+}
+
+// spawn PATH [ARGUMENT...]: by posix_spawn.
+static void spawn(char **argv) {
+    pid_t child;
+    char *environment[] = {NULL};
+    int error = posix_spawn(&child, argv[0], NULL, NULL, argv, environment);
+    if (error) {
+        printf("errno %d\n", error);
+        return;
+    }
+    printf("spawned\n");
+    fflush(stdout);
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+}
+
+// exec-threads COUNT PATH [ARGUMENT...]: that many threads of a child call execve at once.
+static void exec_threads(char **argv) {
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        for (int i = 0; i < atoi(argv[0]); i++)
+            if (pthread_create(&thread, NULL, exec_in_thread, argv + 1))
+                _exit(97);
+        for (;;)
+            pause();
+    }
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+}
+
 int main(int argc, char **argv) {
     if (argc < 3)
         return 98;
@@ -528,6 +667,27 @@ int main(int argc, char **argv) {
         race_cwd(rest);
     } else if (strcmp(mode, "vfork") == 0) {
         measure_vfork(rest);
+    } else if (strcmp(mode, "orphan") == 0) {
+        orphan(rest);
+    } else if (strcmp(mode, "killed") == 0) {
+        killed(rest);
+    } else if (strcmp(mode, "storm") == 0) {
+        storm(rest);
+    } else if (strcmp(mode, "storms") == 0) {
+        storms(rest);
+    } else if (strcmp(mode, "spawn") == 0) {
+        spawn(rest);
+    } else if (strcmp(mode, "setsid") == 0) {
+        pid_t child = fork();
+        if (child == 0) {
+            setsid();
+            run_and_report(rest);
+            _exit(0);
+        }
+        int status;
+        waitpid(child, &status, 0);
+    } else if (strcmp(mode, "exec-threads") == 0) {
+        exec_threads(rest);
     } else if (strcmp(mode, "many") == 0) {
         many(rest);
     } else if (strcmp(mode, "time") == 0) {
