@@ -27,6 +27,15 @@ struct {
     __type(value, struct clawsec_scope);
 } scopes SEC(".maps");
 
+// Mount namespaces of sandboxes, by an id that no other namespace has until the next boot: what came in from outside
+// without a cgroup of the sandbox is found by it.
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4096);
+    __type(key, __u64);
+    __type(value, struct clawsec_scope);
+} namespaces SEC(".maps");
+
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
@@ -91,6 +100,23 @@ static __always_inline struct clawsec_scope *find_scope(struct task_struct *task
         }
     }
     return nearest;
+}
+
+// Up to Linux 6.17.
+struct mnt_namespace___seq {
+    __u64 seq;
+} __attribute__((preserve_access_index));
+
+// The sandbox in whose mount namespace the current task is, whatever its cgroup.
+static __always_inline struct clawsec_scope *find_namespace(struct task_struct *task) {
+    struct mnt_namespace *mounts = BPF_CORE_READ(task, nsproxy, mnt_ns);
+    struct mnt_namespace___seq *older = (void *)mounts;
+    __u64 id = 0;
+    if (bpf_core_field_exists(older->seq))
+        id = BPF_CORE_READ(older, seq);
+    else if (bpf_core_field_exists(mounts->ns.ns_id))
+        id = BPF_CORE_READ(mounts, ns.ns_id);
+    return bpf_map_lookup_elem(&namespaces, &id);
 }
 
 struct sip_state {
@@ -240,6 +266,8 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(exec_verify, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) {
     __u64 cgroup;
     struct clawsec_scope *scope = find_scope(task, &cgroup);
+    if (!scope)
+        scope = find_namespace(task);
     if (!scope)
         return 0;
 

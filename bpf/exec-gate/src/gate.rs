@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -47,6 +47,8 @@ pub(crate) struct Sandbox {
     pub digests: Digests,
     pub budget: Budget,
     policy: RwLock<Arc<ExecPolicy>>,
+    // Ids of the mount namespaces that are verified.
+    namespaces: Mutex<Vec<u64>>,
 }
 
 impl Sandbox {
@@ -59,6 +61,7 @@ impl Sandbox {
             digests: Digests::default(),
             budget: Budget::default(),
             policy: RwLock::default(),
+            namespaces: Mutex::default(),
         }
     }
 
@@ -200,6 +203,37 @@ impl ExecGate {
         Ok(())
     }
 
+    /// Puts the mount namespace of a sandbox's process under verification: whoever joins it from outside (`nsenter`)
+    /// without being in the sandbox's cgroups is killed at its next exec. False: the process is in this one's own
+    /// namespace, or the kernel has no id for namespaces (before 6.11), and only the cgroups are verified.
+    ///
+    /// # Errors
+    /// The sandbox has no scope, or the process is gone.
+    pub fn guard_namespace(&self, sandbox: &str, pid: i32) -> Result<bool, Error> {
+        let sandboxes = self.shared.sandboxes.read().unwrap_or_else(PoisonError::into_inner);
+        let known = sandboxes.iter().find(|(_, known)| known.scope.sandbox == sandbox);
+        let (index, known) =
+            known.ok_or_else(|| Error::Refused(format!("the sandbox {sandbox} has no scope")))?;
+        let id = |path: String| {
+            let file = fs::File::open(&path).map_err(Error::io(path))?;
+            match sys::mount_namespace_id(file.as_fd()) {
+                Ok(id) => Ok(Some(id)),
+                // `ENOTTY` and `EINVAL` of a kernel that does not know the request.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => Ok(None),
+                Err(error) => Err(Error::io("the mount namespace has no id")(error)),
+            }
+        };
+        match (id(format!("/proc/{pid}/ns/mnt"))?, id("/proc/self/ns/mnt".into())?) {
+            // Never the host's: nothing there would run any more.
+            (Some(theirs), Some(own)) if theirs != own => {
+                self.shared.verify.add_namespace(theirs, *index)?;
+                known.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(theirs);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Puts another policy in place for a sandbox whose scope was added. Its table is used from the moment on at which
     /// the asker gives its epoch for the sandbox; until then, what it could answer is asked about.
     ///
@@ -224,6 +258,9 @@ impl ExecGate {
         sandboxes.retain(|_, known| {
             if known.scope.sandbox != sandbox {
                 return true;
+            }
+            for id in known.namespaces.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                self.shared.verify.remove_namespace(id);
             }
             for subject in &known.scope.subjects {
                 self.shared.verify.remove_scope(subject.cgroup_id);

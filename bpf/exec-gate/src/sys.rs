@@ -30,6 +30,7 @@ pub struct PidfdInfo {
 }
 
 mod ioctl {
+    nix::ioctl_read!(ns_get_mntns_id, 0xb7, 5, u64);
     nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, super::PidfdInfo);
     nix::ioctl_readwrite!(notif_recv, b'!', 0, libc::seccomp_notif);
     nix::ioctl_readwrite!(notif_send, b'!', 1, libc::seccomp_notif_resp);
@@ -72,6 +73,15 @@ pub fn pidfd_info(pidfd: BorrowedFd<'_>) -> io::Result<PidfdInfo> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(info)
+}
+
+/// The id of a mount namespace, given its file (`NS_GET_MNTNS_ID` of linux/nsfs.h, 6.11). No other one has it until the
+/// next boot, as it may have the inode number.
+pub fn mount_namespace_id(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut id = 0;
+    // SAFETY: the number lives during the call.
+    unsafe { ioctl::ns_get_mntns_id(file.as_raw_fd(), &raw mut id) }?;
+    Ok(id)
 }
 
 /// A copy of another process's descriptor (`pidfd_getfd`).

@@ -251,6 +251,9 @@ impl Hooks for Gates {
     async fn created(&self, scope: &Scope, init_pid: u32) -> Result<Option<OwnedFd>, Error> {
         let guards = self.inner.lock().get(&scope.sandbox).map(|held| held.guards.clone());
         let pid = i32::try_from(init_pid).map_err(failed)?;
+        if !self.inner.exec.guard_namespace(&scope.sandbox, pid).map_err(failed)? {
+            tracing::debug!(sandbox = scope.sandbox, "execs are verified by cgroup alone");
+        }
         let files = self.inner.files.attach(scope, pid, &guards.unwrap_or_default()).map_err(failed)?;
         let keeper = files.as_ref().map(SandboxFiles::keeper).transpose().map_err(failed)?;
         self.inner.hold(&scope.sandbox, |held| held.files = files);

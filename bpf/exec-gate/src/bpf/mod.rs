@@ -27,6 +27,7 @@ const _: () = assert!(EVENT_SIZE == 88);
 /// The loaded programs. They stay attached through their pins when this is dropped, until [`ExecVerify::unpin`].
 pub struct ExecVerify {
     scopes: MapHandle,
+    namespaces: MapHandle,
     approvals: MapHandle,
     images: MapHandle,
     counters: MapHandle,
@@ -64,6 +65,7 @@ impl ExecVerify {
             MapHandle::try_from(&map).map_err(Error::bpf("opened"))
         };
         let scopes = handle("scopes", 8, SCOPE_SIZE)?;
+        let namespaces = handle("namespaces", 8, SCOPE_SIZE)?;
         let approvals = handle("approvals", 4, APPROVAL_SIZE)?;
         let images = handle("images", 4, 8)?;
         let counters = handle("counters", 4, 8)?;
@@ -82,6 +84,7 @@ impl ExecVerify {
 
         let mut verify = Self {
             scopes,
+            namespaces,
             approvals,
             images,
             counters,
@@ -144,6 +147,21 @@ impl ExecVerify {
     pub fn remove_scope(&self, cgroup: u64) {
         // It fails when there is none, which is what is wanted.
         let _ = self.scopes.delete(&cgroup.to_ne_bytes());
+    }
+
+    /// Puts a mount namespace under verification, by its unique id: what execs there and is in no scope is killed.
+    pub fn add_namespace(&self, id: u64, sandbox: u32) -> Result<(), Error> {
+        let mut value = [0; SCOPE_SIZE];
+        value[..4].copy_from_slice(&sandbox.to_ne_bytes());
+        self.namespaces
+            .update(&id.to_ne_bytes(), &value, MapFlags::ANY)
+            .map_err(Error::bpf("extended to a mount namespace"))
+    }
+
+    /// Ends the verification of a mount namespace.
+    pub fn remove_namespace(&self, id: u64) {
+        // It fails when there is none, which is what is wanted.
+        let _ = self.namespaces.delete(&id.to_ne_bytes());
     }
 
     /// Allows one exec of this thread. An error means that the exec will be killed.
