@@ -60,7 +60,7 @@ fn of_threads_that_exec_at_once_one_is_held_and_the_others_are_gone() {
         let held = loop {
             assert!(Instant::now() < until, "none of {} is held", waiting.len());
             waiting.extend(world.try_hold());
-            if let Some(held) = waiting.extract_if(.., |hold| is_held(hold)).next() {
+            if let Some(held) = waiting.extract_if(.., is_held).next() {
                 break held;
             }
             std::thread::sleep(Duration::from_millis(1));

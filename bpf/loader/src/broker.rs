@@ -19,10 +19,11 @@ use crate::clock::now_us;
 use crate::conversation::{Conversation, Input};
 use crate::tables::Tables;
 
-/// Questions of one sandbox that may be open at a time, holds included, and bytes of these as they are sent. Beyond
-/// either, a question is denied: a sandbox must not fill the memory of the loader, nor take all its descriptors (each
-/// held exec has one). A question has some hundred bytes, or 300 KB with the longest arguments and names.
+/// Questions of one sandbox that may be open at a time, holds included. Beyond it, a question is denied: a sandbox must
+/// not take all descriptors of the loader, of which each held exec has one.
 pub const OPEN_QUESTIONS: usize = 10_240;
+/// Bytes of these as they are sent, so that they do not fill the memory of the loader. A question has some hundred
+/// bytes, or 300 KB with the longest arguments and names.
 pub const OPEN_BYTES: usize = 64 * 1024 * 1024;
 /// Messages that wait for a supervisor that does not read. Beyond it, its stream is closed. A new supervisor is told of
 /// all that is held, at once.

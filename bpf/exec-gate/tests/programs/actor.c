@@ -462,7 +462,7 @@ static void orphan(char **argv) {
 
 // killed parent|other|group SIGNAL default|ignored|blocked PATH [ARGUMENT...]: a command that is sent a signal by
 // whom it says when the file "kill" appears.
-static void killed(char **argv) {
+static void kill_held(char **argv) {
     int signal_number = atoi(argv[1]);
     sigset_t set;
     sigemptyset(&set);
@@ -670,7 +670,7 @@ int main(int argc, char **argv) {
     } else if (strcmp(mode, "orphan") == 0) {
         orphan(rest);
     } else if (strcmp(mode, "killed") == 0) {
-        killed(rest);
+        kill_held(rest);
     } else if (strcmp(mode, "storm") == 0) {
         storm(rest);
     } else if (strcmp(mode, "storms") == 0) {
