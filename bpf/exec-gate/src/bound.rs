@@ -54,7 +54,10 @@ impl ExecHandler {
                 "the policy goes by its environment, which is longer than can be compared (128 KiB)",
             )?);
         }
-        if bound.cwd {
+        // The interpreter opens a relative name from there.
+        let image = &request.image;
+        let by_script = bound.script && image.script().is_some() && !image.name.starts_with(b"/");
+        if bound.cwd || by_script {
             let cwd = request.cwd.as_ref().ok_or("its working directory cannot be read")?;
             let folder = self.sandbox.view.identify_cwd(request.task.tid, cwd);
             approval.cwd = Some(folder.map_err(|failure| match failure {

@@ -133,7 +133,7 @@ mod tests {
         let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let (id, _, stat) = Mounts::default().identify(fd.as_fd(), std::process::id() as i32).unwrap();
         let path = path.as_os_str().as_encoded_bytes().to_vec();
-        Found { fd, path, id, kind: Kind::File, mode: u32::from(stat.stx_mode) }
+        Found { fd, path, id, kind: Kind::File, mode: u32::from(stat.stx_mode), mounts: Vec::new() }
     }
 
     // printf abc | sha256sum

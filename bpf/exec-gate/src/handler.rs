@@ -67,12 +67,12 @@ impl NotifyHandler for ExecHandler {
         let Some(request) = self.read(notification) else { return };
         match self.tabled(&request).or_else(|| self.cached(&request)) {
             Some(decision) => match decision.verdict() {
-                pb::Verdict::Allow | pb::Verdict::Log if decision.enter_subject.is_empty() => {
-                    self.allow(request, &decision);
+                pb::Verdict::Allow | pb::Verdict::Log if self.must_stop(&request, &decision) => {
+                    let this = self.clone();
+                    self.shared.handle.spawn(async move { this.allow_stopped(request, decision).await });
                 }
                 pb::Verdict::Allow | pb::Verdict::Log => {
-                    let this = self.clone();
-                    self.shared.handle.spawn(async move { this.allow_entering(request, decision).await });
+                    self.allow(request, &decision);
                 }
                 _ => self.deny(request, &decision),
             },
@@ -163,6 +163,11 @@ impl ExecHandler {
             keys,
             settled,
         })
+    }
+
+    /// Whether the new image must be stopped before it runs, although it is allowed.
+    pub fn must_stop(&self, request: &Request, decision: &pb::Decision) -> bool {
+        !decision.enter_subject.is_empty() || self.needs_script(request, decision)
     }
 
     fn cached(&self, request: &Request) -> Option<pb::Decision> {

@@ -39,6 +39,8 @@ pub struct Call {
 pub struct Image {
     /// The scripts, outermost first, and at last the file that becomes the image. Never empty.
     pub files: Vec<Found>,
+    /// The name of the script as its interpreter is given it; of a program, as it was called.
+    pub name: Vec<u8>,
     /// The arguments as they will lie in the memory of the new image, each with its terminating zero.
     pub argv: Vec<u8>,
     /// How many.
@@ -126,7 +128,8 @@ pub fn find(view: &View, headers: &Headers, tid: i32, call: &Call) -> Result<Ima
     check(&first)?;
     // Since Linux 5.18 a missing argv[0] is an empty one.
     let mut argv = if call.argv.is_empty() { vec![Vec::new()] } else { call.argv.clone() };
-    let mut name = file_name(call);
+    let first_name = file_name(call);
+    let mut name = first_name.clone();
     let mut files = vec![first];
     while let Header::Script { interpreter, argument } = headers.read(&files[files.len() - 1])? {
         if files.len() == 1 && is_closed_at_exec(tid, call) {
@@ -155,7 +158,7 @@ pub fn find(view: &View, headers: &Headers, tid: i32, call: &Call) -> Result<Ima
         return Err(Failure::Refused("the arguments are longer than 128 KiB".into()));
     }
     let argc = argv.len() as u32;
-    Ok(Image { files, argv: bytes, argc })
+    Ok(Image { files, name: first_name, argv: bytes, argc })
 }
 
 // `bprm->filename` (alloc_bprm of fs/exec.c): what a script's interpreter is given to open.

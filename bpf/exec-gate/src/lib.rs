@@ -10,7 +10,9 @@
 //!   instruction;
 //! - **hold**: the same, but the new image is stopped at its exec event, by ptrace, until somebody decides;
 //! - **allow, into another subject**: a hold that the gate answers itself. The process is moved to the subject's cgroup
-//!   while its new image stands: an exec that fails moves nobody, and no other thread runs there.
+//!   while its new image stands: an exec that fails moves nobody, and no other thread runs there;
+//! - **a script that was decided about**, and that the sandbox could change: its interpreter is stopped in the same way,
+//!   and followed until it has got a sealed copy in place of the script.
 //!
 //! So a mistake of the gate about the caller's memory or file system costs a process its life, and permits nothing.
 //!
@@ -29,10 +31,14 @@ mod digest;
 mod error;
 mod facts;
 pub mod file;
+mod follow;
 mod gate;
+mod grip;
 mod handler;
+mod handover;
 mod hold;
 mod image;
+mod interpreter;
 mod lineage;
 pub mod notify;
 mod observe;

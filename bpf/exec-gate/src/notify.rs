@@ -110,6 +110,12 @@ impl Notification {
         Ok(())
     }
 
+    /// Puts a descriptor for the same open file as `source` into the caller, and gives its number there. The call goes
+    /// on waiting.
+    pub fn put_fd(&self, source: BorrowedFd<'_>) -> io::Result<i32> {
+        sys::seccomp_put_fd(self.listener.fd.as_fd(), self.id, source)
+    }
+
     fn send(mut self, val: i64, error: i32, flags: u32) -> io::Result<()> {
         self.answered = true;
         let response = libc::seccomp_notif_resp { id: self.id, val, error, flags };

@@ -70,10 +70,10 @@ impl ExecHandler {
         match outcome {
             Outcome::Allow(decision) => {
                 this.remember(&request, &decision);
-                let carried = if decision.enter_subject.is_empty() {
-                    blocking(move || this.allow(request, &decision)).await
+                let carried = if this.must_stop(&request, &decision) {
+                    Some(this.allow_stopped(request, decision).await)
                 } else {
-                    Some(this.allow_entering(request, decision).await)
+                    blocking(move || this.allow(request, &decision)).await
                 };
                 if matches!(carried, Some(Carried::Gone)) {
                     inquiry.gone("the process that wanted to exec is dead");

@@ -84,6 +84,8 @@ pub struct Found {
     pub kind: Kind,
     /// File type and permission bits.
     pub mode: u32,
+    /// Numbers of the mounts on the way to it, its own last.
+    pub mounts: Vec<u64>,
 }
 
 /// A working directory.
@@ -145,14 +147,20 @@ impl View {
         }
         let root = self.root_of(tid)?;
         let base = if path.starts_with(b"/") { None } else { Some(self.open_start(tid, start)?) };
-        let mut walk = Walk { view: self, tid, root, base, stack: Vec::new(), links: 0 };
+        let mut mounts = vec![root.key.0];
+        if let Some(base) = &base {
+            let stat = status(base.fd.as_fd())
+                .map_err(|error| refused("where the path begins cannot be read", error))?;
+            mounts.push(stat.stx_mnt_id);
+        }
+        let mut walk = Walk { view: self, tid, root, base, stack: Vec::new(), links: 0, mounts };
         walk.run(path, follow)
     }
 
     /// The file behind a descriptor of the caller (`AT_EMPTY_PATH`).
     pub fn find_fd(&self, tid: i32, start: Start) -> Result<Found, Failure> {
         let base = self.open_start(tid, start)?;
-        self.finish(tid, base.fd, base.name)
+        self.finish(tid, base.fd, base.name, Vec::new())
     }
 
     /// The working directory of a thread, with the name that it has now.
@@ -190,7 +198,13 @@ impl View {
         Ok(Base { fd, name: name.into_bytes() })
     }
 
-    fn finish(&self, tid: i32, fd: OwnedFd, mut path: Vec<u8>) -> Result<Found, Failure> {
+    fn finish(
+        &self,
+        tid: i32,
+        fd: OwnedFd,
+        mut path: Vec<u8>,
+        mut mounts: Vec<u64>,
+    ) -> Result<Found, Failure> {
         let (id, visibility, stat) = self
             .mounts
             .identify(fd.as_fd(), tid)
@@ -204,7 +218,8 @@ impl View {
             (Visibility::Mounted, true) => Kind::Deleted,
             (Visibility::Mounted, false) => Kind::File,
         };
-        Ok(Found { fd, path, id, kind, mode: u32::from(stat.stx_mode) })
+        mounts.push(stat.stx_mnt_id);
+        Ok(Found { fd, path, id, kind, mode: u32::from(stat.stx_mode), mounts })
     }
 }
 
@@ -224,6 +239,8 @@ struct Walk<'a> {
     // Folders entered since then, each with its name.
     stack: Vec<(OwnedFd, Vec<u8>)>,
     links: u32,
+    // Of all that was passed, each once.
+    mounts: Vec<u64>,
 }
 
 fn push_front(queue: &mut VecDeque<Vec<u8>>, path: &[u8]) {
@@ -282,6 +299,9 @@ impl Walk<'_> {
             }
             let fd = openat(self.here(), part.as_slice(), PATH_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
             let stat = status(fd.as_fd()).map_err(|error| refused("a component cannot be read", error))?;
+            if !self.mounts.contains(&stat.stx_mnt_id) {
+                self.mounts.push(stat.stx_mnt_id);
+            }
             match file_type(&stat) {
                 FileType::Directory => self.stack.push((fd, part)),
                 FileType::Symlink => {
@@ -300,7 +320,7 @@ impl Walk<'_> {
                     let mut path = self.path_here();
                     path.push(b'/');
                     path.extend_from_slice(&part);
-                    return self.view.finish(self.tid, fd, path);
+                    return self.view.finish(self.tid, fd, path, std::mem::take(&mut self.mounts));
                 }
                 _ => return Err(Errno::ENOTDIR.into()),
             }
@@ -405,7 +425,7 @@ impl Walk<'_> {
         if !queue.is_empty() {
             return Err(Errno::ENOTDIR.into());
         }
-        self.view.finish(self.tid, fd, target).map(Some)
+        self.view.finish(self.tid, fd, target, std::mem::take(&mut self.mounts)).map(Some)
     }
 
     // The caller's numbers in the pid namespace of the procfs whose root is `proc`: those under which it finds a task

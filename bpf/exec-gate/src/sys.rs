@@ -172,3 +172,99 @@ pub fn tracee_change(tid: i32) -> io::Result<Option<TraceeChange>> {
     };
     Ok(Some(change))
 }
+
+/// Puts a descriptor into a caller that waits, at its lowest free number, which is returned. It stays open at an exec.
+pub fn seccomp_put_fd(listener: BorrowedFd<'_>, id: u64, source: BorrowedFd<'_>) -> io::Result<i32> {
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: 0,
+        srcfd: source.as_raw_fd() as u32,
+        newfd: 0,
+        newfd_flags: 0,
+    };
+    // SAFETY: the structure has the size that the request number says and lives during the call.
+    Ok(unsafe { ioctl::notif_addfd(listener.as_raw_fd(), &raw const request) }?)
+}
+
+/// Waits until a tracee of the *calling thread* changes, `tid` or any (-1); gives its id and status. ECHILD: there is
+/// none (any more).
+pub fn wait_for_tracee(tid: i32) -> io::Result<(i32, i32)> {
+    wait_for(tid, 0)
+}
+
+/// The same without waiting: `None` when none has changed.
+pub fn look_at_tracee(tid: i32) -> io::Result<Option<(i32, i32)>> {
+    wait_for(tid, libc::WNOHANG).map(|(tid, status)| (tid != 0).then_some((tid, status)))
+}
+
+fn wait_for(tid: i32, flags: i32) -> io::Result<(i32, i32)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: the status lives during the call.
+        let found = unsafe { libc::waitpid(tid, &raw mut status, flags | libc::__WALL | libc::__WNOTHREAD) };
+        let error = io::Error::last_os_error();
+        match found {
+            -1 if error.kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Err(error),
+            found => return Ok((found, status)),
+        }
+    }
+}
+
+/// How a stopped tracee goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoOn {
+    /// To the beginning or the end of its next system call, with this signal (0: none).
+    ToSystemCall(i32),
+    /// Stays in its group stop, and is heard of when it leaves it.
+    Listen,
+    /// Untraced, with this signal (0: none).
+    Untraced(i32),
+}
+
+/// Lets a stopped tracee of the calling thread go on.
+pub fn tracee_go_on(tid: i32, how: GoOn) -> io::Result<()> {
+    let (request, signal) = match how {
+        GoOn::ToSystemCall(signal) => (libc::PTRACE_SYSCALL, signal),
+        GoOn::Listen => (libc::PTRACE_LISTEN, 0),
+        GoOn::Untraced(signal) => (libc::PTRACE_DETACH, signal),
+    };
+    // SAFETY: none of the three requests takes an address; the signal is a number.
+    let result = unsafe { libc::ptrace(request, tid, 0usize, signal as usize) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Where a tracee stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemCall {
+    /// At the beginning of a system call.
+    Beginning { number: i64, args: [u64; 6] },
+    /// At its end, with its result, or the error as a negative number.
+    End { result: i64 },
+    /// At neither.
+    None,
+}
+
+/// The system call at which a stopped tracee of the calling thread stands (`PTRACE_GET_SYSCALL_INFO`, 5.3).
+pub fn system_call(tid: i32) -> io::Result<SystemCall> {
+    let info = nix::sys::ptrace::syscall_info(nix::unistd::Pid::from_raw(tid))?;
+    Ok(match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `op` says that this member of the union is there.
+            let entry = unsafe { info.u.entry };
+            SystemCall::Beginning { number: entry.nr as i64, args: entry.args }
+        }
+        libc::PTRACE_SYSCALL_INFO_EXIT => {
+            // SAFETY: `op` says that this member of the union is there.
+            SystemCall::End { result: unsafe { info.u.exit.sval } }
+        }
+        _ => SystemCall::None,
+    })
+}
+
+/// Sends a signal to one thread.
+pub fn signal_thread(pid: i32, tid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

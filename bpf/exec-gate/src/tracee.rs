@@ -322,6 +322,13 @@ fn read_batch(tid: i32, batch: &[u64], buffer: &mut [u8]) -> Result<usize, Errno
     process_vm_readv(Pid::from_raw(tid), &mut [IoSliceMut::new(&mut buffer[..size])], &remote)
 }
 
+/// Reads a number of 64 bits.
+pub fn read_word(tid: i32, address: u64) -> Result<u64, Errno> {
+    let mut bytes = [0; 8];
+    read_exact(tid, address, &mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
 // The pointers before the NULL, and whether there are more than `limit`.
 fn read_pointers(tid: i32, mut address: u64, limit: usize) -> Result<(Vec<u64>, bool), Errno> {
     const SIZE: u64 = size_of::<u64>() as u64;

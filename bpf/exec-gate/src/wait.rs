@@ -9,6 +9,7 @@ use clawsec_core::{Inquiry, Outcome, ask, pb};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::grip::Grip;
 use crate::handler::{Carried, ExecHandler, Request, blocking};
 use crate::hold::{SeizeError, Stopped};
 use crate::{facts, reason};
@@ -31,8 +32,6 @@ const NO_SUBJECT: &str = "the decision names a subject that the sandbox does not
 impl ExecHandler {
     /// Lets the exec happen, holds the new image, and does what the second decision says.
     pub(crate) async fn hold(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
-        let Request { task, .. } = &request;
-        let (tid, pid) = (task.tid, task.pid);
         let exec = request.exec;
         let subject = request.subject.name.clone();
         let process = request.process.clone();
@@ -41,7 +40,8 @@ impl ExecHandler {
             facts::Loaded { path: request.image.loaded().path.clone(), argv: request.image.argv.clone() };
         let received = request.notification.received;
 
-        let seized = match self.tracer.seize(tid, pid).await {
+        let Some((request, seized)) = self.seize(request, &first).await else { return };
+        let (grip, ways) = match seized {
             Ok(seized) => seized,
             Err(SeizeError::Gone) => {
                 inquiry.gone("the process that wanted to exec is dead");
@@ -60,7 +60,7 @@ impl ExecHandler {
             blocking(move || this.allow(request, &first)).await
         };
         // Whatever became of it: the tracer lets go of a task that does not exec.
-        self.tracer.continued(seized.key);
+        grip.continued();
         match carried {
             Some(Carried::Out) => {}
             Some(Carried::Refused) => {
@@ -72,7 +72,7 @@ impl ExecHandler {
                 return;
             }
         }
-        let image = match seized.stopped.await {
+        let image = match ways.stopped.await {
             Ok(Stopped::Held(image)) => image,
             Ok(Stopped::Failed) => {
                 inquiry.gone("the exec failed in the kernel");
@@ -83,7 +83,7 @@ impl ExecHandler {
                 return;
             }
         };
-        if let Err(why) = self.check_image(image, exec, seized.key).await {
+        if let Err(why) = self.check_image(image, exec, &grip).await {
             inquiry.gone(why);
             return;
         }
@@ -97,7 +97,7 @@ impl ExecHandler {
 
         let outcome = tokio::select! {
             outcome = inquiry.next() => outcome,
-            why = seized.gone => {
+            why = ways.gone => {
                 inquiry.gone(why.unwrap_or_else(|_| "the gate ends".into()));
                 return;
             }
@@ -110,10 +110,10 @@ impl ExecHandler {
         let allowed = allowed && self.enter_held(image, &first, &mut decision).await;
         let mut decision = ask::after_hold(&first, decision);
         let done = if allowed {
-            self.tracer.resume(seized.key).await
+            grip.resume().await
         } else {
-            self.tell_held(seized.key, &facts, &decision).await;
-            self.tracer.kill(seized.key).await
+            self.tell_held(&grip, &facts, &decision).await;
+            grip.kill().await
         };
         let resumed_us = decided.elapsed().as_micros() as u64;
         if !done {
@@ -129,19 +129,21 @@ impl ExecHandler {
         inquiry.settled(verdict, resumed_us);
     }
 
-    /// Lets the exec happen, and moves the process to the subject that the decision names when it has happened, before
-    /// the new image runs. An exec that fails moves nothing.
-    pub(crate) async fn allow_entering(self, request: Request, decision: pb::Decision) -> Carried {
-        let (tid, pid) = (request.task.tid, request.task.pid);
+    /// Lets the exec happen, and stops the new image before it runs: to move the process to the subject that the
+    /// decision names, to follow it until it has read its script, or both. An exec that fails moves nothing.
+    pub(crate) async fn allow_stopped(self, request: Request, decision: pb::Decision) -> Carried {
         let exec = request.exec;
         let subject = request.subject.name.clone();
         let (action, process) = (request.action.clone(), request.process.clone());
         let received = request.notification.received;
-        let seized = match self.sandbox.scope.subject(&decision.enter_subject) {
-            Some(_) => self.tracer.seize(tid, pid).await,
-            None => Err(SeizeError::Refused(NO_SUBJECT.into())),
-        };
-        let seized = match seized {
+        let named = &decision.enter_subject;
+        if !named.is_empty() && self.sandbox.scope.subject(named).is_none() {
+            let denial = ask::denial(decision.question_id, NO_SUBJECT);
+            blocking(move || self.deny(request, &denial)).await;
+            return Carried::Refused;
+        }
+        let Some((request, seized)) = self.seize(request, &decision).await else { return Carried::Gone };
+        let (grip, ways) = match seized {
             Ok(seized) => seized,
             Err(SeizeError::Gone) => return Carried::Gone,
             Err(SeizeError::Refused(message)) => {
@@ -155,28 +157,29 @@ impl ExecHandler {
             blocking(move || this.allow(request, &decision)).await
         };
         // Whatever became of it: the tracer lets go of a task that does not exec.
-        self.tracer.continued(seized.key);
+        grip.continued();
         match carried {
             Some(Carried::Out) => {}
             Some(carried) => return carried,
             None => return Carried::Gone,
         }
-        let Ok(Stopped::Held(image)) = seized.stopped.await else {
+        let Ok(Stopped::Held(image)) = ways.stopped.await else {
             // It failed as any allowed exec can, or the process died.
             return Carried::Out;
         };
-        if self.check_image(image, exec, seized.key).await.is_err() {
+        if self.check_image(image, exec, &grip).await.is_err() {
             return Carried::Out;
         }
         let named = decision.enter_subject.clone();
         let this = self.clone();
-        match blocking(move || this.enter(image, &named)).await {
+        let enter = move || if named.is_empty() { Ok(()) } else { this.enter(image, &named) };
+        match blocking(enter).await {
             Some(Ok(())) => {
-                self.tracer.resume(seized.key).await;
+                grip.resume().await;
                 Carried::Out
             }
             failed => {
-                self.tracer.kill(seized.key).await;
+                grip.kill().await;
                 let message = failed.and_then(Result::err).unwrap_or_else(|| "the gate ends".into());
                 let denial = ask::denial(decision.question_id, &message);
                 let latency = received.elapsed().as_micros() as u64;
@@ -188,17 +191,17 @@ impl ExecHandler {
 
     // Whether the image that stands at its exec event is that of `exec`. If not, nothing is left to do for it, and the
     // error says why. After an exec that failed, the task may have called another one before it could be stopped.
-    async fn check_image(&self, image: i32, exec: u64, key: u64) -> Result<(), &'static str> {
+    async fn check_image(&self, image: i32, exec: u64, grip: &Grip) -> Result<(), &'static str> {
         match self.shared.verify.image_of(image) {
             number if number == exec => Ok(()),
             number if number > exec => {
                 // That one was allowed by itself, to run where it is: a second hold or entry of the same task cannot
                 // seize it.
-                self.tracer.resume(key).await;
+                grip.resume().await;
                 Err("the exec failed in the kernel, and the process called another one")
             }
             _ => {
-                self.tracer.kill(key).await;
+                grip.kill().await;
                 Err("the held image could not be told from another one, and was killed")
             }
         }
@@ -223,8 +226,8 @@ impl ExecHandler {
 
     // Says why on the standard error of an image that is about to be killed: its caller sees no error of execve. The
     // descriptor is one that the tracer opened while the image stood, so that no other process is written to.
-    async fn tell_held(&self, key: u64, facts: &pb::ExecAction, decision: &pb::Decision) {
-        let Some(pidfd) = self.tracer.pidfd(key).await else { return };
+    async fn tell_held(&self, grip: &Grip, facts: &pb::ExecAction, decision: &pb::Decision) {
+        let Some(pidfd) = grip.pidfd().await else { return };
         let (this, line) = (self.clone(), self.line(facts, decision));
         blocking(move || reason::tell(pidfd.as_fd(), &this.sandbox.budget, &line)).await;
     }

@@ -125,7 +125,7 @@ pub fn hold() -> pb::Decision {
 }
 
 pub struct TestAsker {
-    script: Box<Script>,
+    script: Mutex<Arc<Script>>,
     next: AtomicU64,
     pub epoch: AtomicU64,
     pub questions: Mutex<Vec<pb::Question>>,
@@ -138,6 +138,11 @@ impl TestAsker {
     pub fn keep_open(&self) {
         self.unanswered.store(true, Ordering::Relaxed);
     }
+
+    /// What is said from now on.
+    pub fn answer_with(&self, script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static) {
+        *self.script.lock().unwrap() = Arc::new(script);
+    }
 }
 
 impl Asker for TestAsker {
@@ -145,7 +150,8 @@ impl Asker for TestAsker {
         question.id = self.next.fetch_add(1, Ordering::Relaxed);
         question.epoch = self.epoch.load(Ordering::Relaxed);
         let (inquiry, channel) = Inquiry::new(question.id);
-        let mut decision = (self.script)(&question);
+        let script = Arc::clone(&self.script.lock().unwrap());
+        let mut decision = script(&question);
         decision.question_id = question.id;
         decision.epoch = question.epoch;
         self.questions.lock().unwrap().push(question.clone());
@@ -222,7 +228,7 @@ impl World {
         fs::create_dir(&bpffs).unwrap();
         mount_bpf(&bpffs);
         let asker = Arc::new(TestAsker {
-            script: Box::new(script),
+            script: Mutex::new(Arc::new(script)),
             next: 1.into(),
             epoch: 1.into(),
             questions: Mutex::default(),

@@ -235,6 +235,19 @@ static void race_environment(char **argv) {
     report_tries();
 }
 
+// repeat TRIES PATH [ARGUMENT...]: one after the other.
+static void repeat(char **argv) {
+    for (int i = atoi(argv[0]); i > 0; i--) {
+        pid_t child = fork();
+        if (child == 0) {
+            execv(argv[1], argv + 1);
+            _exit(100);
+        }
+        account(child);
+    }
+    report_tries();
+}
+
 static const char *folders[2];
 
 static void *wander(void *unused) {
@@ -663,6 +676,8 @@ int main(int argc, char **argv) {
         race(rest);
     } else if (strcmp(mode, "race-environment") == 0) {
         race_environment(rest);
+    } else if (strcmp(mode, "repeat") == 0) {
+        repeat(rest);
     } else if (strcmp(mode, "race-cwd") == 0) {
         race_cwd(rest);
     } else if (strcmp(mode, "vfork") == 0) {

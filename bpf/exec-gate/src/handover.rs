@@ -1,0 +1,234 @@
+//! The copy of a script that its interpreter reads instead of the file.
+//!
+//! The kernel gives an interpreter the *name* of its script. Whoever can write the file, or a folder on its path, can
+//! make it another one between the decision and the reading. So the content is copied when it is decided about, into a
+//! sealed memfd that the caller gets as a descriptor, and [`crate::follow`] sees to it that the interpreter reads that.
+//! A script that nothing in the sandbox can change is left alone.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use clawsec_core::pb;
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, Statx, fcntl_add_seals, memfd_create, openat};
+use sha2::{Digest, Sha256};
+
+use crate::bound::Bound;
+use crate::file::status;
+use crate::handler::{ExecHandler, Request};
+use crate::resolve::{Found, Kind};
+
+/// Largest script that is copied.
+const SIZE_MAX: u64 = 16 << 20;
+
+/// A script that an interpreter is given.
+#[derive(Debug)]
+pub struct Script {
+    /// The sealed copy. The caller has the same open file, as its descriptor `spare`.
+    pub copy: File,
+    pub spare: i32,
+    /// The file that was copied.
+    pub original: Statx,
+    /// Its name as the interpreter is given it.
+    pub name: Vec<u8>,
+    /// The absolute names by which an interpreter may open it.
+    pub names: Vec<Vec<u8>>,
+    /// What it contains may make Node read it a second time, as an ES module.
+    pub maybe_module: bool,
+}
+
+impl ExecHandler {
+    /// Whether the script of an exec can be changed after the decision, and the decision goes by it.
+    pub(crate) fn needs_script(&self, request: &Request, decision: &pb::Decision) -> bool {
+        let by_script = Bound::of(decision).is_ok_and(|bound| bound.script);
+        let files = &request.image.files;
+        by_script && files[..files.len() - 1].iter().any(|file| is_changeable(request.task.tid, file))
+    }
+
+    /// Copies the script and puts the copy into the caller. May take some milliseconds. The error is a sentence.
+    pub(crate) fn hand_over(&self, request: &Request) -> Result<Script, String> {
+        let [script, _] = request.image.files.as_slice() else {
+            return Err(
+                "its script is interpreted by another script, and the sandbox can change one of them; \
+                        scripts on read-only mounts can be nested"
+                    .into(),
+            );
+        };
+        if !cfg!(target_arch = "x86_64") {
+            return Err("the policy goes by its script, which the sandbox can change; \
+                        clawsec cannot prevent that on this architecture"
+                .into());
+        }
+        let named = String::from_utf8_lossy(&script.path).into_owned();
+        let fail = |why: &dyn std::fmt::Display| format!("the script {named} cannot be copied ({why})");
+        let original = status(script.fd.as_fd()).map_err(|error| fail(&error))?;
+        let bytes = read(script).map_err(|error| fail(&error))?;
+        let expected = &request.action.script_sha256;
+        if !expected.is_empty() && *expected != hex(&bytes) {
+            return Err(format!("the script {named} was changed while it was decided about"));
+        }
+        let copy = seal(&bytes).map_err(|error| fail(&error))?;
+        let spare = request.notification.put_fd(copy.as_fd()).map_err(|error| fail(&error))?;
+        let cwd = request.cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
+        let names = vec![absolute(cwd, &request.image.name), absolute(b"/", &script.path)];
+        let name = request.image.name.clone();
+        let maybe_module = may_be_module(&script.path, &bytes);
+        Ok(Script { copy, spare, original, name, names, maybe_module })
+    }
+}
+
+fn read(script: &Found) -> io::Result<Vec<u8>> {
+    let path = format!("/proc/self/fd/{}", script.fd.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(openat(CWD, path, flags, Mode::empty())?);
+    let mut bytes = Vec::new();
+    file.take(SIZE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SIZE_MAX {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+// The descriptor that is given away is for reading: with the seals nobody can write the content.
+fn seal(bytes: &[u8]) -> io::Result<File> {
+    let memory: OwnedFd = memfd_create("script", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut memory = File::from(memory);
+    memory.write_all(bytes)?;
+    memory.seek(SeekFrom::Start(0))?;
+    fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    Ok(File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+}
+
+/// A name, absolute and without empty and "." components. ".." stays: what it means depends on links.
+pub fn absolute(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::new();
+    let from = if name.starts_with(b"/") { &[][..] } else { folder };
+    for part in from.split(|&byte| byte == b'/').chain(name.split(|&byte| byte == b'/')) {
+        if !part.is_empty() && part != b"." {
+            path.push(b'/');
+            path.extend_from_slice(part);
+        }
+    }
+    path
+}
+
+// Node reads a file as CommonJS first, and again as an ES module if it has the syntax of one; its extension can
+// settle that, and without one of these words there is no such syntax.
+fn may_be_module(path: &[u8], content: &[u8]) -> bool {
+    let has = |word: &[u8]| content.windows(word.len()).any(|part| part == word);
+    let settled = path.ends_with(b".mjs") || path.ends_with(b".cjs");
+    !settled && [b"import".as_slice(), b"export", b"await"].into_iter().any(has)
+}
+
+// Whether anything in the sandbox could change the file, or what its name leads to. Not known counts as yes.
+fn is_changeable(tid: i32, file: &Found) -> bool {
+    if file.kind != Kind::File {
+        return true;
+    }
+    let Ok(text) = std::fs::read(format!("/proc/{tid}/mountinfo")) else { return true };
+    is_mounted_writable(&String::from_utf8_lossy(&text), &file.mounts)
+}
+
+struct Mount<'a> {
+    id: u64,
+    device: &'a str,
+    root: &'a str,
+    read_only: bool,
+}
+
+// proc_pid_mountinfo(5): id parent major:minor root point options [optional] - type source super-options
+fn parse(line: &str) -> Option<Mount<'_>> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut words = before.split(' ');
+    let id = words.next()?.parse().ok()?;
+    let device = words.nth(1)?;
+    let root = words.next()?;
+    let is_ro = |options: &str| options.split(',').any(|option| option == "ro");
+    let read_only = is_ro(words.nth(1)?) || after.split(' ').nth(2).is_some_and(is_ro);
+    Some(Mount { id, device, root, read_only })
+}
+
+// True when one of the mounts can be written, or what it shows is also shown by one that can.
+fn is_mounted_writable(mountinfo: &str, used: &[u64]) -> bool {
+    let mounts: Vec<Mount<'_>> = mountinfo.lines().filter_map(parse).collect();
+    let below = |inner: &str, outer: &str| {
+        outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    used.is_empty()
+        || used.iter().any(|id| {
+            let Some(mount) = mounts.iter().find(|mount| mount.id == *id) else { return true };
+            !mount.read_only
+                || mounts.iter().any(|other| {
+                    !other.read_only
+                        && other.device == mount.device
+                        && (below(mount.root, other.root) || below(other.root, mount.root))
+                })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_made_absolute_and_its_dots_that_mean_nothing_go() {
+        for (folder, name, path) in [
+            ("/work", "a.sh", "/work/a.sh"),
+            ("/work", "./a.sh", "/work/a.sh"),
+            ("/work/", ".//b/./a.sh", "/work/b/a.sh"),
+            ("/work", "/tmp/a.sh", "/tmp/a.sh"),
+            ("/work", "../a.sh", "/work/../a.sh"),
+        ] {
+            assert_eq!(absolute(folder.as_bytes(), name.as_bytes()), path.as_bytes(), "{folder} {name}");
+        }
+    }
+
+    #[test]
+    fn a_copy_cannot_be_written_by_who_has_it() {
+        let mut copy = seal(b"echo good").unwrap();
+        assert!(copy.write_all(b"x").is_err());
+        let again = File::options().write(true).open(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+        assert!(again.map_or(true, |mut file| file.write_all(b"x").is_err()));
+        let mut text = String::new();
+        copy.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "echo good");
+    }
+
+    #[test]
+    fn a_script_may_be_a_module_by_its_words_unless_its_extension_settles_it() {
+        for (path, content, expected) in [
+            ("/a", "console.log(1)", false),
+            ("/a", "import fs from 'fs'", true),
+            ("/a.js", "// exports", true),
+            ("/a.cjs", "await x", false),
+            ("/a.mjs", "import 'x'", false),
+        ] {
+            assert_eq!(may_be_module(path.as_bytes(), content.as_bytes()), expected, "{path} {content}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_safe_only_where_no_mount_that_can_be_written_shows_it() {
+        let root = "1 0 8:1 / / ro,relatime - ext4 /dev/sda1 rw";
+        let usr = "2 1 8:2 /usr /usr ro,nosuid shared:1 - ext4 /dev/sda2 rw";
+        let work = "3 1 8:2 /home/work /work rw - ext4 /dev/sda2 rw";
+        let all = "4 1 8:2 / /all rw - ext4 /dev/sda2 rw";
+        let inner = "5 1 8:2 /usr/local/share /share rw - ext4 /dev/sda2 rw";
+        let sealed = "6 1 8:3 / /sealed rw - squashfs /dev/x ro";
+        let is = |lines: &[&str], used: &[u64]| is_mounted_writable(&lines.join("\n"), used);
+        assert!(!is(&[root, usr, work], &[1, 2]));
+        assert!(!is(&[root, usr, sealed], &[1, 6]));
+        assert!(is(&[root, usr, work], &[1, 3]));
+        assert!(is(&[root, usr, all], &[1, 2]));
+        assert!(is(&[root, usr, inner], &[1, 2]));
+        // What is not known.
+        assert!(is(&[root, usr], &[1, 9]));
+        assert!(is(&[root, usr], &[]));
+        assert!(is(&["garbage"], &[1]));
+    }
+}
