@@ -12,7 +12,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{agent,policy,tui}/**/*.test.{ts,tsx}",
-            "test/{tools,support,demo,bench,conformance,fuzz}/**/*.test.ts",
+            "test/{tools,support,demo,bench,conformance,fuzz,escape}/**/*.test.ts",
           ],
           exclude: ["**/node_modules/**", "**/*.e2e.test.ts"],
           testTimeout: 10_000,
@@ -21,7 +21,7 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
-          include: ["test/{e2e,openclaw,vm}/**/*.test.ts", "test/conformance/*.e2e.test.ts"],
+          include: ["test/{e2e,openclaw,vm}/**/*.test.ts", "test/{conformance,escape}/*.e2e.test.ts"],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,

@@ -8,12 +8,13 @@ cd "$(dirname "$0")/../.."
 # protobuf-compiler (the contract), gcc libc6-dev make pkg-config (linking, the static shim).
 # What runs: runc nftables iproute2 util-linux procps. What checks: clang-format shellcheck.
 # What tests start in sandboxes: git curl openssl python3 tmux ca-certificates. What unpacks kernels: xz-utils zstd.
+# libcap2-bin (setcap, capsh) is for the escape run.
 packages=(
   clang llvm libbpf-dev libelf-dev zlib1g-dev bpftool libseccomp-dev protobuf-compiler
   gcc libc6-dev make pkg-config
   runc nftables iproute2 util-linux procps
   clang-format shellcheck
-  git curl openssl python3 tmux ca-certificates xz-utils zstd
+  git curl openssl python3 tmux ca-certificates xz-utils zstd libcap2-bin
 )
 
 say() { printf '==> deps: %s\n' "$*"; }

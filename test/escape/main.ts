@@ -1,0 +1,34 @@
+// `make escape`: tries every way out of a sandbox that is known here.
+//
+// CLAWSEC_ESCAPE_ONLY (a regular expression: only ways whose id matches), CLAWSEC_ESCAPE_KEEP (leave the files).
+
+import { isThere } from "./programs.js";
+import { count, line, summary } from "./report.js";
+import { runWays } from "./run.js";
+import { setUp } from "./setup.js";
+import { WAYS } from "./ways.js";
+
+async function main(): Promise<boolean> {
+  const only = new RegExp(process.env.CLAWSEC_ESCAPE_ONLY ?? "");
+  const ways = WAYS.filter(({ id }) => only.test(id));
+  if (ways.length === 0) throw new Error(`No way's id matches CLAWSEC_ESCAPE_ONLY ("${only.source}").`);
+  const stage = await setUp();
+  try {
+    const here = ways.filter(({ needs }) => needs === undefined || isThere(stage.programs, needs));
+    for (const way of ways.filter((one) => !here.includes(one)))
+      console.log(`not here: ${way.id}: ${way.tries}: this kernel has nothing for it (${way.needs})`);
+    const results = await runWays(stage, here);
+    for (const result of results) console.log(line(result));
+    console.log(summary(results));
+    return count(results).isGood;
+  } finally {
+    await stage.close();
+  }
+}
+
+process.exitCode = (await main().catch((error: unknown) => {
+  console.error(`escape: it could not go on. ${error instanceof Error ? error.stack : String(error)}`);
+  return false;
+}))
+  ? 0
+  : 1;

@@ -1,0 +1,93 @@
+// Everything that a run needs on this host, and its end.
+
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../../agent/common/paths.js";
+import { Clawsec } from "../support/clawsec.js";
+import { makeTestHosts, type TestHosts } from "../support/hosts.js";
+import { type Listeners, listen } from "./listeners.js";
+import { compile } from "./programs.js";
+
+export interface Stage {
+  readonly root: string;
+  readonly folder: string;
+  readonly programs: string;
+  /** SHA-256 of denied/by-hash. */
+  readonly hash: string;
+  /** In the place of OpenClaw's installation. */
+  readonly openclaw: string;
+  readonly clawsec: Clawsec;
+  readonly hosts: TestHosts;
+  readonly listeners: Listeners;
+  /** In the environment of whoever starts the sandboxes. */
+  readonly hostWords: string;
+  close(): Promise<void>;
+}
+
+/** Starts clawsec, the test hosts and the listeners. Needs root, a C compiler, and what `make build` builds. */
+export async function setUp(): Promise<Stage> {
+  if (process.getuid?.() !== 0) throw new Error("The escape run makes sandboxes and must be run as root.");
+  const root = packageRoot();
+  const runtime = `/run/clawsec-escape-${process.pid}`;
+  const folder = mkdtempSync("/var/tmp/clawsec-escape-");
+  chmodSync(folder, 0o755);
+  const state = join(folder, "state");
+  const programs = join(folder, "programs");
+  for (const made of [state, programs, runtime]) mkdirSync(made, { recursive: true });
+  const hostWords = `host-${process.pid}-${Date.now().toString(36)}`;
+  process.env.CLAWSEC_ESCAPE_WORDS = hostWords;
+  const clawsec = new Clawsec(root, runtime, state);
+  const undo: (() => Promise<void> | void)[] = [
+    () => {
+      if (process.env.CLAWSEC_ESCAPE_KEEP === undefined) rmSync(folder, { recursive: true, force: true });
+      else console.error(`Left for you to look at: ${folder}`);
+    },
+    () => rmSync(runtime, { recursive: true, force: true }),
+  ];
+  const close = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    const hash = compile(join(root, "test/escape/programs"), programs);
+    const openclaw = makeOpenClaw(join(folder, "openclaw"), join(root, "test/escape/agent"));
+    const slot = (process.pid + 60) % 250;
+    const hosts = await makeTestHosts(slot);
+    undo.push(() => hosts.close());
+    const listeners = await listen(hosts, slot, root, join(programs, "bin/capture"), folder);
+    undo.push(() => listeners.close());
+    undo.push(() => clawsec.down());
+    await clawsec.up();
+    return { root, folder, programs, hash, openclaw, clawsec, hosts, listeners, hostWords, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** A folder that looks to the pack as OpenClaw's: Node and the gateway's program where they belong. */
+function makeOpenClaw(folder: string, agent: string): string {
+  const modules = join(folder, "node_modules");
+  const node = join(modules, "node/bin/node");
+  const broker = join(modules, "openclaw/dist/process/spawn-broker");
+  for (const made of [join(node, ".."), broker]) mkdirSync(made, { recursive: true });
+  try {
+    linkSync(process.execPath, node);
+  } catch {
+    copyFileSync(process.execPath, node);
+  }
+  chmodSync(node, 0o755);
+  writeFileSync(join(modules, "openclaw/package.json"), '{ "name": "openclaw", "type": "module" }\n');
+  for (const name of ["openclaw.mjs", "tries.mjs"])
+    cpSync(join(agent, name), join(modules, "openclaw", name));
+  cpSync(join(agent, "worker.js"), join(broker, "worker.js"));
+  return folder;
+}
