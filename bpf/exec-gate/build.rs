@@ -14,19 +14,21 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?);
     generate_vmlinux(&out.join("vmlinux.h"))?;
-    SkeletonBuilder::new()
-        .source("bpf/exec_verify.bpf.c")
-        .obj(out.join("exec_verify.bpf.o"))
-        .clang_args([
-            format!("-I{}", out.display()),
-            "-Ibpf".into(),
-            "-Wall".into(),
-            "-Wextra".into(),
-            "-Wno-unused-parameter".into(),
-            "-Wno-sign-compare".into(),
-            "-Wno-missing-declarations".into(),
-        ])
-        .build()?;
+    for name in ["exec_verify", "exec_lsm"] {
+        SkeletonBuilder::new()
+            .source(format!("bpf/{name}.bpf.c"))
+            .obj(out.join(format!("{name}.bpf.o")))
+            .clang_args([
+                format!("-I{}", out.display()),
+                "-Ibpf".into(),
+                "-Wall".into(),
+                "-Wextra".into(),
+                "-Wno-unused-parameter".into(),
+                "-Wno-sign-compare".into(),
+                "-Wno-missing-declarations".into(),
+            ])
+            .build()?;
+    }
     println!("cargo::rerun-if-changed=bpf");
     Ok(())
 }

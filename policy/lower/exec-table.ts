@@ -39,7 +39,7 @@ export function lowerExec(
   for (const rule of policy.exec) {
     if (rule.action === "hold") capabilities.need(report, ["ptrace.hold"], rule.id, rule.origin);
     if (rule.sha256.length > 0) checkContent(rule, view, report);
-    explain(rule, policy, report);
+    explain(rule, policy, capabilities, report);
   }
   if (policy.defaults.exec === "hold")
     capabilities.need(report, ["ptrace.hold"], "exec/default", policy.sandbox.origin);
@@ -150,8 +150,10 @@ function beyondPath(rule: ExecRule): string[] {
 }
 
 const VERIFIED = "BPF checks that what runs is what was approved";
+const REFUSED = "BPF-LSM refuses the call when it is not, and BPF kills what gets past that";
 
-function explain(rule: ExecRule, policy: Policy, report: Report): void {
+function explain(rule: ExecRule, policy: Policy, capabilities: Capabilities, report: Report): void {
+  const verified = capabilities.has("bpf.lsm") ? `${VERIFIED}: ${REFUSED}` : VERIFIED;
   const facts = beyondPath(rule);
   const looks =
     facts.length === 0 ? "looks at the file only" : `looks at the file and its ${facts.join(", ")}`;
@@ -172,19 +174,19 @@ function explain(rule: ExecRule, policy: Policy, report: Report): void {
   } else if (!rule.kinds.includes("file")) {
     say(
       "supervisor",
-      `${looks}; ${VERIFIED}`,
+      `${looks}; ${verified}`,
       "the exec gate's table goes by paths, and such files have none",
     );
   } else if (facts.length > 0) {
     say(
       "supervisor",
-      `${looks}; ${VERIFIED}`,
+      `${looks}; ${verified}`,
       `the exec gate's table knows only the path, not the ${facts.join(", ")}`,
     );
   } else {
     say(
       "exec gate",
-      `${looks}: a row of the table decides; ${VERIFIED}`,
+      `${looks}: a row of the table decides; ${verified}`,
       "mounts and Landlock take whole trees from everybody, and give the caller no rule and no reason",
     );
   }

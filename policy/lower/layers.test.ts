@@ -378,6 +378,22 @@ exec:
 });
 
 describe("what is said about a policy", () => {
+  test("an exec rule names BPF-LSM where the host has it, and is enforced all the same where it has not", () => {
+    const rules = `exec:
+  - { id: a, executable: /a, action: allow }
+  - { id: b, executable: /a, argv: ["*"], action: deny }`;
+    const why = (inputs: Partial<CompileInputs>) => {
+      const result = lower(rules, inputs);
+      expect(findings(result)).toEqual([]);
+      return result.explain.filter((row) => row.rule.startsWith("exec/")).map((row) => row.why);
+    };
+    for (const words of why({})) expect(words).toContain("BPF-LSM refuses the call");
+    for (const words of why(without("bpf.lsm"))) {
+      expect(words).toContain("BPF checks that what runs is what was approved");
+      expect(words).not.toContain("LSM");
+    }
+  });
+
   test("names for every rule why no cheaper layer has it, unless it has the cheapest", () => {
     const { explain } = lower(`exec:
   - { id: a, executable: /a, action: allow }

@@ -71,6 +71,7 @@ const EVERYTHING = [
   "runc",
   "seccomp.notify",
   "bpf.exec_verify",
+  "bpf.lsm",
   "netns.sk_lookup",
   "ptrace.hold",
   "fanotify.perm",

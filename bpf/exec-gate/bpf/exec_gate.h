@@ -31,11 +31,15 @@ enum clawsec_exec_result {
     CLAWSEC_EXEC_ENVIRONMENT_UNREADABLE = 11,
     CLAWSEC_EXEC_OTHER_CWD = 12,
     CLAWSEC_EXEC_SHARED_CWD = 13,
+    /* An approval without its files: see struct clawsec_chain. */
+    CLAWSEC_EXEC_NO_CHAIN = 20,
 };
 
 enum clawsec_event_kind {
     CLAWSEC_EVENT_EXEC = 1,
     CLAWSEC_EVENT_EXIT = 2,
+    /* By exec_lsm.bpf.c: struct clawsec_refusal, whose event has the members of an exec that did not come about. */
+    CLAWSEC_EVENT_REFUSED = 3,
 };
 
 /* Indexes of the `counters` map. */
@@ -93,6 +97,26 @@ struct clawsec_approval {
     __u32 reserved;
 };
 
+/* Most files that one exec looks at: a script, its interpreters (BINPRM_MAX_RECURSION of fs/exec.c and one), the image. */
+#define CLAWSEC_CHAIN_MAX 6
+
+struct clawsec_file {
+    __u64 inode;
+    __u32 device;
+    __u32 reserved;
+};
+
+/* Value of `chains` of exec_lsm.bpf.c, whose key is that of `approvals`: the files that the kernel comes to on its way
+ * from what execve names to what it maps. For a script that is the script and then its interpreter. */
+struct clawsec_chain {
+    /* The approval that it belongs to. */
+    __u64 exec;
+    __u32 count;
+    /* Index of the file that comes next. */
+    __u32 next;
+    struct clawsec_file files[CLAWSEC_CHAIN_MAX];
+};
+
 struct clawsec_event {
     /* enum clawsec_event_kind */
     __u32 kind;
@@ -117,6 +141,13 @@ struct clawsec_event {
     __u32 device;
     __u32 argc;
     char comm[16];
+};
+
+/* An exec that was refused. */
+struct clawsec_refusal {
+    struct clawsec_event event;
+    /* What execve was called with: path, or /dev/fd/N. Cut to fit; ends with a zero. */
+    char name[256];
 };
 
 #endif

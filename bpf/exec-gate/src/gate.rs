@@ -12,7 +12,8 @@ use clawsec_core::{Asker, EventSink, Scope, pb};
 use tokio::runtime::Handle;
 
 use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
-use crate::bpf::{ExecVerify, FOREIGN};
+use crate::bpf::lsm::Chain;
+use crate::bpf::{ExecVerify, FOREIGN, Layers};
 use crate::cache::Cache;
 use crate::digest::Digests;
 use crate::error::Error;
@@ -105,11 +106,12 @@ impl Shared {
         &self,
         tid: i32,
         approval: Approval,
+        chain: &Chain,
         files: Vec<OwnedFd>,
         patient: bool,
     ) -> Result<(), Error> {
         let mut pending = self.pending();
-        self.verify.approve(tid, approval)?;
+        self.verify.approve(tid, approval, chain)?;
         let entry = Pending { exec: approval.exec, since: Instant::now(), patient, _files: files };
         pending.insert(tid, entry);
         Ok(())
@@ -152,11 +154,12 @@ impl ExecGate {
     /// `handle` is the runtime on which unanswered questions wait.
     pub fn load(
         pin_dir: &Path,
+        layers: Layers,
         asker: Arc<dyn Asker>,
         events: Arc<dyn EventSink>,
         handle: Handle,
     ) -> Result<Arc<Self>, Error> {
-        Self::start(ExecVerify::load(Some(pin_dir))?, asker, events, handle)
+        Self::start(ExecVerify::load(Some(pin_dir), layers)?, asker, events, handle)
     }
 
     fn start(
@@ -299,7 +302,7 @@ impl ExecGate {
             environment: None,
             cwd: None,
         };
-        self.shared.approve(tid, approval, vec![kept], true)
+        self.shared.approve(tid, approval, &Chain::new(exec, [&id]), vec![kept], true)
     }
 
     /// Serves the seccomp listener of a sandbox whose scope was added: execve and execveat here, the other system

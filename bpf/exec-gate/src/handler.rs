@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::bound::Bound;
 use crate::bpf::abi::{ARGV_MAX, Approval, Hashed};
+use crate::bpf::lsm::Chain;
 use crate::cache::is_settled;
 use crate::gate::{Sandbox, Shared, Verdict};
 use crate::hold::Tracer;
@@ -217,8 +218,9 @@ impl ExecHandler {
         }
         let Request { notification, task, image, exec, parent, action, process, subject, cwd, .. } = request;
         self.shared.lineage.insert(exec, parent, &action.executable, || self.shared.live_images());
+        let chain = Chain::new(exec, image.files.iter().map(|file| &file.id));
         let files = image.files.into_iter().map(|file| file.fd).chain(cwd.map(|cwd| cwd.fd)).collect();
-        if let Err(error) = self.shared.approve(task.tid, approval, files, false) {
+        if let Err(error) = self.shared.approve(task.tid, approval, &chain, files, false) {
             let denial = ask::denial(decision.question_id, &error.to_string());
             self.finish_denial(notification, &task, &subject.name, action, process, &denial);
             return Carried::Refused;

@@ -7,7 +7,7 @@
 //! - **allow**: the file and a keyed hash of the arguments go into a BPF map, for one use by this thread, and the call
 //!   goes on. What the gate read could have been changed since. So a BPF program at `sched_process_exec` compares what
 //!   was really loaded, and kills an image that is something else, or that nobody approved, before its first
-//!   instruction;
+//!   instruction; where the kernel has BPF-LSM, another program refuses such an exec before that ([`layers`]);
 //! - **hold**: the same, but the new image is stopped at its exec event, by ptrace, until somebody decides;
 //! - **allow, into another subject**: a hold that the gate answers itself. The process is moved to the subject's cgroup
 //!   while its new image stands: an exec that fails moves nobody, and no other thread runs there;
@@ -54,9 +54,10 @@ pub mod tracee;
 mod tracer;
 mod wait;
 
+pub use bpf::Layers;
 pub use bpf::abi::Counters;
 pub use error::Error;
 pub use gate::ExecGate;
 pub use policy::ExecPolicy;
-pub use probe::probe;
+pub use probe::{layers, probe};
 pub use table::TableError;

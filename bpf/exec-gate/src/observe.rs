@@ -71,6 +71,7 @@ fn report(shared: &Shared, event: &Event) {
             let thread = thread.cast_signed();
             if pending.get(&thread).is_some_and(|entry| entry.exec == event.exec) {
                 pending.remove(&thread);
+                shared.verify.used(thread);
             }
             drop(pending);
             let verified = *result == ExecResult::Verified;
@@ -90,6 +91,34 @@ fn report(shared: &Shared, event: &Event) {
             // A killed image never was the process's.
             let running = if verified { event.exec } else { *parent_exec };
             (running, pb::event::Kind::Exec(exec))
+        }
+        EventKind::Refused { result, thread, device, inode, name } => {
+            let mut pending = shared.pending();
+            let thread = thread.cast_signed();
+            if pending.get(&thread).is_some_and(|entry| entry.exec == event.exec) {
+                pending.remove(&thread);
+            }
+            drop(pending);
+            tracing::warn!(
+                process = event.process, sandbox = sandbox.map(|scope| scope.sandbox.as_str()),
+                why = %result, "an exec was refused before the image was replaced"
+            );
+            let action = pb::ExecAction {
+                requested_path: name.clone(),
+                executable: name.clone(),
+                file_id: format!("{}:{}:{inode}", device >> 20, device & 0xf_ffff),
+                exec_id: lineage.id(event.exec),
+                ..Default::default()
+            };
+            let denial = pb::DecisionEvent {
+                verdict: pb::Verdict::Deny.into(),
+                layer: "bpf-lsm".into(),
+                message: format!("the kernel refused it before it was loaded: {result}"),
+                action: Some(pb::decision_event::Action::Exec(action)),
+                ..Default::default()
+            };
+            let running = shared.verify.image_of(event.process.cast_signed());
+            (running, pb::event::Kind::Decision(denial))
         }
         EventKind::Exit { status } => {
             let exit = pb::ExitEvent { exec_id: lineage.id(event.exec), exit: Some(exit_status(*status)) };

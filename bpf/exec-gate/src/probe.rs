@@ -17,8 +17,9 @@ use nix::unistd::Pid;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::bpf::ExecVerify;
 use crate::bpf::abi::Approval;
+use crate::bpf::lsm::Chain;
+use crate::bpf::{ExecVerify, Layers};
 use crate::file::Mounts;
 use crate::{sys, tracee};
 
@@ -35,9 +36,18 @@ pub fn probe() -> Vec<Capability> {
         vec![
             capability(
                 "bpf.exec_verify",
-                verify(),
+                verify(Layers::Verify),
                 "Use a kernel with BTF, BPF tracing (tp_btf), bpf_loop (5.17) and a cgroup v2 hierarchy, as root.",
             ),
+            Capability {
+                required: false,
+                ..capability(
+                    "bpf.lsm",
+                    verify(Layers::LsmAndVerify),
+                    "Use a kernel with CONFIG_BPF_LSM and bpf in its list of security modules (lsm=...,bpf at boot), \
+                     as Debian's are. Without it, an exec that nobody approved is killed instead of refused.",
+                )
+            },
             capability(
                 "seccomp.notify",
                 notify(),
@@ -51,6 +61,19 @@ pub fn probe() -> Vec<Capability> {
         ]
     });
     probes.join().unwrap_or_default()
+}
+
+/// The layers that work here, found by refusing an exec.
+pub fn layers() -> Layers {
+    let proof = std::thread::spawn(|| verify(Layers::LsmAndVerify)).join();
+    match proof {
+        Ok(Ok(_)) => Layers::LsmAndVerify,
+        Ok(Err(why)) => {
+            tracing::info!(why, "BPF-LSM is not used for execs");
+            Layers::Verify
+        }
+        Err(_) => Layers::Verify,
+    }
 }
 
 struct Proof {
@@ -153,13 +176,13 @@ impl Shell {
         Ok(Self { argv: argv.map_err(|_| "The shell's arguments hold a zero.".to_owned())? })
     }
 
-    // Allocates nothing. Returns only when it fails.
+    // Allocates nothing. Returns only when it fails, with the error.
     fn exec(&self) -> i32 {
         let [path, flag, command] = &self.argv[..] else { return 99 };
         let argv = [path.as_ptr(), flag.as_ptr(), command.as_ptr(), std::ptr::null()];
         // SAFETY: strings and array end with zeros and live until the image is replaced.
         unsafe { libc::execv(path.as_ptr(), argv.as_ptr()) };
-        99
+        io::Error::last_os_error().raw_os_error().unwrap_or(99)
     }
 }
 
@@ -187,8 +210,9 @@ impl Drop for Scratch {
     }
 }
 
-fn verify() -> Result<Proof, String> {
-    let verify = ExecVerify::load(None).map_err(|error| format!("Loading failed: {error}."))?;
+// With BPF-LSM both layers work together, as in a gate: what it lets through, the other one verifies.
+fn verify(layers: Layers) -> Result<Proof, String> {
+    let verify = ExecVerify::load(None, layers).map_err(|error| format!("Loading failed: {error}."))?;
     let scratch = Scratch::new()?;
     let id = fs::metadata(&scratch.path).map_err(text("Reading a cgroup"))?.ino();
     verify.add_scope(id, 0).map_err(|error| format!("Adding a scope failed: {error}."))?;
@@ -220,25 +244,32 @@ fn verify() -> Result<Proof, String> {
                 environment: None,
                 cwd: None,
             };
-            let put = verify.approve(child.pid.as_raw(), approval);
+            let chain = Chain::new(approval.exec, [&file]);
+            let put = verify.approve(child.pid.as_raw(), approval, &chain);
             put.map_err(|error| format!("An approval failed: {error}."))?;
         }
         go.send(1);
         child.wait("the exec of a shell")
     };
-    match run(false)? {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => {}
-        other => return Err(format!("An exec that nobody approved was not killed: {other:?}.")),
-    }
+    let detail = match (layers, run(false)?) {
+        (Layers::Verify, WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {
+            "An exec without approval was killed before its first instruction, one with approval ran."
+        }
+        (Layers::LsmAndVerify, WaitStatus::Exited(_, libc::EACCES)) if verify.counters().refused == 1 => {
+            "An exec without approval failed with EACCES and its caller lived, one with approval ran."
+        }
+        (Layers::Verify, other) => {
+            return Err(format!("An exec that nobody approved was not killed: {other:?}."));
+        }
+        (Layers::LsmAndVerify, other) => {
+            return Err(format!("An exec that nobody approved was not refused: {other:?}."));
+        }
+    };
     match run(true)? {
         WaitStatus::Exited(_, SHELL_CODE) => {}
         other => return Err(format!("An approved exec did not run: {other:?}.")),
     }
-    Ok(Proof {
-        detail: "An exec without approval was killed before its first instruction, one with approval ran."
-            .into(),
-        level: String::new(),
-    })
+    Ok(Proof { detail: detail.into(), level: String::new() })
 }
 
 fn notify() -> Result<Proof, String> {

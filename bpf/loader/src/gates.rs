@@ -115,8 +115,10 @@ impl Gates {
             format!("no bpf file system for the pins: {error}; mount one: mount -t bpf bpf /sys/fs/bpf")
         })?;
         let asker = Arc::new(broker.clone());
-        let exec = ExecGate::load(&pins, Arc::clone(&asker) as _, Arc::clone(&events), Handle::current())
-            .map_err(|error| error.to_string())?;
+        let layers = clawsec_exec_gate::layers();
+        let (ask, emit) = (Arc::clone(&asker) as _, Arc::clone(&events));
+        let exec =
+            ExecGate::load(&pins, layers, ask, emit, Handle::current()).map_err(|error| error.to_string())?;
         let net = NetGate::new(Arc::clone(&asker) as _, Arc::clone(&events), Handle::current());
         let describe = Arc::new(Lineage(Arc::clone(&exec)));
         let inner = Inner {

@@ -10,6 +10,8 @@ pub const ENVIRONMENT_MAX: usize = 128 * 1024;
 pub const LEVEL_MAX: usize = 16;
 /// Size of `struct clawsec_event`.
 pub const EVENT_SIZE: usize = 88;
+/// Size of `name` of `struct clawsec_refusal`.
+const NAME_SIZE: usize = 256;
 /// Size of `struct clawsec_approval`.
 pub const APPROVAL_SIZE: usize = 88;
 /// Size of `struct clawsec_scope`.
@@ -96,6 +98,7 @@ pub enum ExecResult {
     EnvironmentUnreadable,
     OtherCwd,
     SharedCwd,
+    NoChain,
     /// A number that this version does not know. Never a permission.
     Unknown(u32),
 }
@@ -116,6 +119,7 @@ impl From<u32> for ExecResult {
             11 => Self::EnvironmentUnreadable,
             12 => Self::OtherCwd,
             13 => Self::SharedCwd,
+            20 => Self::NoChain,
             other => Self::Unknown(other),
         }
     }
@@ -136,6 +140,7 @@ impl fmt::Display for ExecResult {
             Self::EnvironmentUnreadable => "its environment could not be read",
             Self::OtherCwd => "its working directory is not the one that was decided about",
             Self::SharedCwd => "its working directory is decided about, and another process could change it",
+            Self::NoChain => "an approval without its files was found",
             Self::Unknown(number) => return write!(f, "the verification gave the unknown result {number}"),
         })
     }
@@ -167,6 +172,15 @@ pub enum EventKind {
         device: u32,
         inode: u64,
     },
+    /// An image was not loaded: BPF-LSM refused it at this file.
+    Refused {
+        result: ExecResult,
+        thread: u32,
+        device: u32,
+        inode: u64,
+        /// What execve was called with, up to 255 bytes.
+        name: String,
+    },
     /// A process ended, with this wait status.
     Exit { status: i32 },
 }
@@ -184,11 +198,17 @@ impl Event {
                 inode: u64_at(56)?,
                 device: u32_at(64)?,
             },
+            3 => EventKind::Refused {
+                result: u32_at(4)?.into(),
+                thread: u32_at(8)?,
+                inode: u64_at(56)?,
+                device: u32_at(64)?,
+                name: text(bytes.get(EVENT_SIZE..EVENT_SIZE + NAME_SIZE)?),
+            },
             2 => EventKind::Exit { status: u32_at(28)?.cast_signed() },
             _ => return None,
         };
         let comm = bytes.get(72..88)?;
-        let comm = comm.split(|&byte| byte == 0).next().unwrap_or_default();
         Some(Self {
             kind,
             process: u32_at(12)?,
@@ -197,9 +217,15 @@ impl Event {
             sandbox: u32_at(24)?,
             cgroup: u64_at(32)?,
             exec: u64_at(40)?,
-            comm: String::from_utf8_lossy(comm).into_owned(),
+            comm: text(comm),
         })
     }
+}
+
+// Up to the first zero.
+fn text(bytes: &[u8]) -> String {
+    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What the program counts (`enum clawsec_counter`), since it was loaded.
@@ -217,6 +243,8 @@ pub struct Counters {
     pub images_full: u64,
     /// Runs of a program that the kernel skipped because it was running on the cpu already.
     pub missed: u64,
+    /// Execs that BPF-LSM refused before the image was replaced.
+    pub refused: u64,
 }
 
 #[cfg(test)]
@@ -232,6 +260,13 @@ mod tests {
             assert_eq!(Event::parse(&bytes[..length]), None, "{length} bytes");
         }
         bytes[0] = 3;
+        assert_eq!(Event::parse(&bytes), None, "no name follows");
+        let mut refused = bytes.to_vec();
+        refused.resize(EVENT_SIZE + NAME_SIZE, 0);
+        refused[EVENT_SIZE..EVENT_SIZE + 4].copy_from_slice(b"name");
+        let parsed = Event::parse(&refused).map(|event| event.kind);
+        assert!(matches!(parsed, Some(EventKind::Refused { name, .. }) if name == "name"));
+        bytes[0] = 4;
         assert_eq!(Event::parse(&bytes), None);
     }
 

@@ -4,6 +4,7 @@
 //! scopes of the old ones, before their pins are removed: there is no moment without verification.
 
 pub mod abi;
+pub mod lsm;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,6 +17,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, ObjectBuilder, RingBuffer, R
 use siphasher::sip::SipHasher24;
 
 use self::abi::{APPROVAL_SIZE, Approval, COUNTERS, Counters, EVENT_SIZE, SCOPE_SIZE};
+use self::lsm::{Chain, ExecLsm, Refusals};
 use crate::error::Error;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exec_verify.bpf.o"));
@@ -34,14 +36,24 @@ pub struct ExecVerify {
     events: MapHandle,
     programs: Vec<u32>,
     key: [u64; 2],
+    lsm: Option<ExecLsm>,
     pins: Option<PathBuf>,
     _links: Vec<Link>,
+}
+
+/// Where an exec without approval ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// It is killed before its first instruction.
+    Verify,
+    /// It is refused before the image is replaced, by BPF-LSM; and killed if that ever fails.
+    LsmAndVerify,
 }
 
 impl ExecVerify {
     /// Loads and attaches. With a folder below a bpf file system the programs are pinned there, and take over from
     /// older ones; without one they are gone with the last reference (for probes).
-    pub fn load(pin_dir: Option<&Path>) -> Result<Self, Error> {
+    pub fn load(pin_dir: Option<&Path>, layers: Layers) -> Result<Self, Error> {
         let key = random_key()?;
         let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(Error::bpf("opened"))?;
         let mut key_set = false;
@@ -81,6 +93,19 @@ impl ExecVerify {
             programs.push(id);
             links.push(program.attach().map_err(Error::bpf("attached"))?);
         }
+        let lsm = match layers {
+            Layers::Verify => None,
+            Layers::LsmAndVerify => {
+                let (lsm, more) = ExecLsm::load([
+                    ("scopes", &scopes),
+                    ("namespaces", &namespaces),
+                    ("approvals", &approvals),
+                    ("events", &events),
+                ])?;
+                links.extend(more);
+                Some(lsm)
+            }
+        };
 
         let mut verify = Self {
             scopes,
@@ -91,6 +116,7 @@ impl ExecVerify {
             events,
             programs,
             key,
+            lsm,
             pins: None,
             _links: Vec::new(),
         };
@@ -164,8 +190,12 @@ impl ExecVerify {
         let _ = self.namespaces.delete(&id.to_ne_bytes());
     }
 
-    /// Allows one exec of this thread. An error means that the exec will be killed.
-    pub fn approve(&self, tid: i32, approval: Approval) -> Result<(), Error> {
+    /// Allows one exec of this thread, which comes to the files of the chain. An error means that the exec will fail or be
+    /// killed.
+    pub fn approve(&self, tid: i32, approval: Approval, chain: &Chain) -> Result<(), Error> {
+        if let Some(lsm) = &self.lsm {
+            lsm.tell(tid, chain)?;
+        }
         self.approvals
             .update(&tid.to_ne_bytes(), &approval.to_bytes(), MapFlags::ANY)
             .map_err(Error::bpf("told of an approval"))
@@ -173,7 +203,21 @@ impl ExecVerify {
 
     /// Takes an approval back. False: there was none any more.
     pub fn revoke(&self, tid: i32) -> bool {
-        self.approvals.delete(&tid.to_ne_bytes()).is_ok()
+        let revoked = self.approvals.delete(&tid.to_ne_bytes()).is_ok();
+        self.used(tid);
+        revoked
+    }
+
+    /// The approval of this thread is gone from the kernel: so goes what was kept beside it.
+    pub fn used(&self, tid: i32) {
+        if let Some(lsm) = &self.lsm {
+            lsm.forget(tid);
+        }
+    }
+
+    /// What BPF-LSM refused, where it is used.
+    pub fn refusals(&self) -> Refusals {
+        self.lsm.as_ref().map(ExecLsm::refusals).unwrap_or_default()
     }
 
     /// Whether an approval of this thread waits to be used.
@@ -214,7 +258,16 @@ impl ExecVerify {
             *place = value(index as u32);
         }
         let [verified, killed, ring_full, kill_failed, images_full] = values;
-        Counters { verified, killed, ring_full, kill_failed, images_full, missed: self.missed() }
+        let refusals = self.refusals();
+        Counters {
+            verified,
+            killed,
+            ring_full: ring_full + refusals.ring_full,
+            kill_failed,
+            images_full,
+            missed: self.missed(),
+            refused: refusals.refused,
+        }
     }
 
     fn missed(&self) -> u64 {

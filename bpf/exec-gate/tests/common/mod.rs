@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::ask::Progress;
 use clawsec_core::{Asker, EventSink, Inquiry, Scope, SubjectScope, pb};
-use clawsec_exec_gate::ExecGate;
+use clawsec_exec_gate::{ExecGate, Layers};
 use tempfile::TempDir;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Programs that the tests run, compiled once for each test binary.
+/// Programs that the tests run, compiled once for each test binary; or found in the folder that CLAWSEC_TEST_PROGRAMS
+/// names, for machines on which a compiler is slow.
 pub struct Programs {
     pub actor: PathBuf,
     pub effect: PathBuf,
@@ -37,11 +38,17 @@ pub struct Programs {
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
+        let built = std::env::var_os("CLAWSEC_TEST_PROGRAMS").map(PathBuf::from);
         // Worktrees can share a target folder, and each has its own programs.
         let tree = env!("CARGO_MANIFEST_DIR").replace('/', "_");
         let folder = &Path::new(env!("CARGO_TARGET_TMPDIR")).join(tree);
-        fs::create_dir_all(folder).unwrap();
+        if built.is_none() {
+            fs::create_dir_all(folder).unwrap();
+        }
         let build = |source: &str, name: &str, more: &[&str]| {
+            if let Some(built) = &built {
+                return built.join(name);
+            }
             let (path, new) = (folder.join(name), folder.join(format!("{name}.{}", std::process::id())));
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
             let status = Command::new("clang")
@@ -194,6 +201,7 @@ pub struct World {
     pub scope: Scope,
     pub folder: TempDir,
     pub pins: PathBuf,
+    layers: Layers,
     cgroup: PathBuf,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -210,7 +218,15 @@ fn mount_bpf(at: &Path) {
 }
 
 impl World {
+    /// With the verification alone, so that it is the same on each kernel.
     pub fn new(script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static) -> Self {
+        Self::with(Layers::Verify, script)
+    }
+
+    pub fn with(
+        layers: Layers,
+        script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
+    ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("clawsec-test-exec-{}-{number}", std::process::id());
@@ -243,6 +259,7 @@ impl World {
             sink: Arc::default(),
             scope: Scope { sandbox: name, subjects: subjects.into() },
             pins: bpffs.join("pins"),
+            layers,
             folder,
             cgroup,
             runtime: Some(runtime),
@@ -254,8 +271,14 @@ impl World {
     /// Loads a gate (again), as a new loader would.
     pub fn load(&mut self) {
         let (asker, sink) = (Arc::clone(&self.asker), Arc::clone(&self.sink));
-        let gate =
-            ExecGate::load(&self.pins, asker, sink, self.runtime.as_ref().unwrap().handle().clone()).unwrap();
+        let gate = ExecGate::load(
+            &self.pins,
+            self.layers,
+            asker,
+            sink,
+            self.runtime.as_ref().unwrap().handle().clone(),
+        )
+        .unwrap();
         gate.add_scope(&self.scope).unwrap();
         self.gate = Some(gate);
     }

@@ -1,0 +1,149 @@
+// The exec gate's own tests on Debian's kernels: with the verification alone, and with BPF-LSM in front of it, which the
+// host's kernel may lack. One boot for each kernel; each test of the gate is one here, too.
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, expect, test } from "vitest";
+import { inVirtualMachine, type MachineName } from "./machine.ts";
+import { describeInMachine } from "./suite.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const minutes = 60_000;
+
+/** Test targets of the crate, and how many tests each has at least: a name that vanishes is a failure. */
+const targets = { probe: 1, lsm: 8, decide: 15, hold: 10 } as const;
+/** It measures how long a parent waits, in milliseconds: an emulated processor has no say in that. */
+const skipped = "a_held_exec_does_not_stall_the_parent_that_vforked";
+
+let prepared: string | undefined;
+
+/** The test binaries and the programs that they start, in a folder of the tree that the machine sees; made once. */
+function prepare(): string {
+  prepared ??= build();
+  return prepared;
+}
+
+function build(): string {
+  const folder = join(root, "test/.work/vm-exec-gate");
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const tests = Object.keys(targets).flatMap((target) => ["--test", target]);
+  // As `make test` builds them, so that nothing is compiled again.
+  const built = execFileSync(
+    "cargo",
+    ["test", "--locked", "--workspace", "--no-run", "--message-format=json", "--quiet", ...tests],
+    { cwd: join(root, "bpf"), encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "inherit"] },
+  );
+  for (const line of built.split("\n").filter((text) => text.startsWith("{"))) {
+    const { executable, target, manifest_path: manifest } = JSON.parse(line);
+    if (typeof executable === "string" && target.name in targets && manifest.includes("/exec-gate/"))
+      copyFileSync(executable, join(folder, target.name));
+  }
+  const source = (name: string) => join(root, "bpf/exec-gate/tests/programs", name);
+  const compile = (name: string, from: string, ...more: string[]) =>
+    execFileSync(
+      "clang",
+      ["-static", "-O1", "-Wall", "-Werror", "-pthread", ...more, source(from), "-o", join(folder, name)],
+      {
+        stdio: "inherit",
+      },
+    );
+  compile("actor", "actor.c");
+  compile("effect", "effect.c");
+  compile("good", "effect.c", '-DFIXED="good"');
+  compile("evil", "effect.c", '-DFIXED="evil"');
+  return folder;
+}
+
+/** Results of Rust's test runner: name, and "ok" or what else it says. */
+function results(text: string): Map<string, string> {
+  const found = new Map<string, string>();
+  let running = "";
+  for (const line of text.split("\n")) {
+    const begun = /^test (\w+) \.\.\. (.*)$/.exec(line);
+    if (begun !== null) running = begun[1] ?? "";
+    // What a test's programs print comes between its name and its result.
+    const said = begun === null ? line : (begun[2] ?? "");
+    const result = /\b(ok|FAILED|ignored)$/.exec(said);
+    if (running !== "" && result !== null) {
+      found.set(running, result[1] ?? "");
+      running = "";
+    }
+  }
+  return found;
+}
+
+for (const machine of ["linux-6.1", "linux-6.12"] as const satisfies MachineName[]) {
+  describeInMachine(
+    `the exec gate in the virtual machine ${machine}`,
+    () => {
+      const said = new Map<string, string>();
+      beforeAll(async () => {
+        const folder = prepare();
+        const runs = Object.keys(targets).map(
+          (target) =>
+            `echo "@@ ${target}"; ./${target} --test-threads=1 --skip ${skipped} 2>&1 && echo "@@ passed" || echo "@@ failed"`,
+        );
+        // On tmpfs: stat of an overlay has other numbers than the kernel's.
+        const script = `
+          cp -r ${folder} /run/gate && cd /run/gate
+          export CLAWSEC_TEST_LSM=1 CLAWSEC_TEST_PROGRAMS=/run/gate
+          ${runs.join("\n")}`;
+        const ended = await inVirtualMachine({
+          machine,
+          command: ["sh", "-c", script],
+          timeoutMs: 8 * minutes,
+        });
+        expect(ended.code, ended.stderr).toBe(0);
+        for (const part of ended.stdout.split("@@ ").slice(1)) {
+          const name = part.split("\n", 1)[0] ?? "";
+          if (name in targets) said.set(name, part);
+          else said.set(`${[...said.keys()].at(-1)} ended`, name);
+        }
+      }, 15 * minutes);
+
+      test.each(Object.entries(targets))("passes %s, with at least %i tests", (target, atLeast) => {
+        const text = said.get(target) ?? "";
+        const found = results(text);
+        expect(
+          [...found].filter(([, result]) => result !== "ok"),
+          text,
+        ).toEqual([]);
+        expect(found.size, text).toBeGreaterThanOrEqual(atLeast);
+        expect(said.get(`${target} ended`), text).toBe("passed");
+      });
+    },
+    machine,
+  );
+}
+
+describeInMachine(
+  "a kernel whose list of security modules lacks bpf",
+  () => {
+    test(
+      "is not taken for one that refuses",
+      async () => {
+        const ended = await inVirtualMachine({
+          machine: "linux-6.12",
+          command: [
+            "sh",
+            "-c",
+            `cat /sys/kernel/security/lsm; cp -r ${prepare()} /run/gate && cd /run/gate && ./probe --nocapture 2>&1`,
+          ],
+          kernelArguments: ["lsm=landlock,yama,apparmor"],
+        });
+        expect(ended.stdout).toMatch(/^lockdown,|^capability,|^[a-z,]*landlock/);
+        expect(ended.stdout.split("\n")[0]).not.toContain("bpf");
+        expect(ended.stdout).toContain("bpf.exec_verify: An exec without approval was killed");
+        expect(ended.stdout).toContain(
+          "bpf.lsm is missing: An exec that nobody approved was not refused: Signaled(",
+        );
+        expect(ended.code).toBe(0);
+      },
+      15 * minutes,
+    );
+  },
+  "linux-6.12",
+);
