@@ -129,6 +129,8 @@ impl Work {
         let mut look = LOOK_FIRST;
         loop {
             look = if self.take_changes() { LOOK_FIRST } else { (look * 2).min(LOOK_LAST) };
+            // What they waited for may have ended just now, and no bell says so.
+            self.seize_delayed();
             self.look_at_signals();
             let limit = if !self.under_way.is_empty() {
                 Some(look)
