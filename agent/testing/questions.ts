@@ -2,7 +2,9 @@
 import {
   type Event,
   type ExecAction,
+  ExecEvent,
   ExecutableKind,
+  ExitEvent,
   type Process,
   type Question,
   Verdict,
@@ -90,7 +92,49 @@ export function denied(sequence: number, fields: Partial<ExecAction> = {}, rule 
         observed: Verdict.UNSPECIFIED,
         observedRule: "",
         questionId: sequence,
+        execUnseen: false,
+        enterSubject: "",
       },
     },
+  };
+}
+
+/** An event of an exec that was let happen, or killed, or started by the loader. */
+export function executed(
+  sequence: number,
+  fields: Partial<ExecEvent> = {},
+  process: Partial<Process> = {},
+): Event {
+  const value = ExecEvent.fromPartial({
+    execId: `exec-${sequence}`,
+    fileId: "1:2",
+    verified: true,
+    executable: "/usr/bin/git",
+    argv: ["git", "push"],
+    argc: 2,
+    cwd: "/workspace",
+    ...fields,
+  });
+  const own = { execId: value.execId, executable: value.executable, ancestors: [], ...process };
+  return { ...denied(sequence), process: processOf(own), kind: { $case: "exec", value } };
+}
+
+/** An event of the end of a process. */
+export function ended(
+  sequence: number,
+  fields: Partial<ExitEvent> = {},
+  process: Partial<Process> = {},
+): Event {
+  const value = ExitEvent.fromPartial({
+    execId: "exec-1",
+    exit: { code: 0, signal: 0 },
+    startedUs: 1_000_000,
+    endedUs: 1_000_000 + sequence,
+    ...fields,
+  });
+  return {
+    ...denied(sequence),
+    process: processOf({ execId: value.execId, ...process }),
+    kind: { $case: "exit", value },
   };
 }

@@ -1,6 +1,7 @@
 // One clawsec of the run's own, and sandboxes in it that do what they are told.
 
 import type { ClientDuplexStream, ClientReadableStream } from "@grpc/grpc-js";
+import { decisionOf } from "../../agent/common/event.js";
 import {
   type AuditRecord,
   type ControlClient,
@@ -86,11 +87,11 @@ export class Rig {
   }
 
   #record(record: AuditRecord): void {
-    const event = Event.fromJSON(JSON.parse(record.facts));
-    const id = idOf(event.process?.comm);
-    if (event.kind?.$case !== "decision" || !this.#attempts.has(id)) return;
+    const told = decisionOf(Event.fromJSON(JSON.parse(record.facts)));
+    const id = idOf(told?.process?.comm);
+    if (told === undefined || !this.#attempts.has(id)) return;
     const rules = this.#rules.get(id) ?? [];
-    rules.push(event.kind.value.rule);
+    rules.push(told.decision.rule);
     this.#rules.set(id, rules);
   }
 

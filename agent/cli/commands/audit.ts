@@ -1,6 +1,6 @@
-/** audit search, audit tail. */
+/** audit search, audit tail, audit tree. */
 import { type Command, InvalidArgumentError } from "commander";
-import type { AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
+import { type AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
 import type { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
 import { escapeText } from "../../common/escape.js";
 import { call } from "../../common/grpc.js";
@@ -12,6 +12,7 @@ import { colourWord, type Io, print, printJson, say } from "../io.js";
 import { follow } from "../stream.js";
 import { table } from "../table.js";
 import { instantUs } from "../when.js";
+import { addAuditTree } from "./audit-tree.js";
 
 /** As rules have them (policy/model.ts). */
 const SEVERITIES = ["info", "low", "medium", "high", "critical"] as const;
@@ -22,6 +23,8 @@ interface SearchOptions {
   verdict: Verdict[];
   severity: string[];
   tag: string;
+  exec: string;
+  ancestor: string;
   since: number;
   until: number;
   after: number;
@@ -49,6 +52,8 @@ export function addAuditCommands(program: Command, io: Io): void {
       [],
     )
     .option("--tag <tag>", "only of rules with this tag", "")
+    .option("--exec <id>", "only of this exec: its own record, its exit, and what its image did", "")
+    .option("--ancestor <id>", "only of what this exec led to, however far", "")
     .option("--since <when>", "from then on: 10m, 2h, 3d ago, or an ISO time", instantUs, 0)
     .option("--until <when>", "up to then", instantUs, 0)
     .option("--after <id>", "only records with a larger id", whole, 0)
@@ -93,17 +98,12 @@ export function addAuditCommands(program: Command, io: Io): void {
           else print(io, cells(io, record).join("  "));
         };
         const base = { sandbox: options.sandbox, kinds: options.kind };
-        const none = { verdicts: [], severities: [], tag: "", text: "", sinceUs: 0, untilUs: 0, afterId: 0 };
         // The newest of any kind: where following begins when nothing matches yet.
-        const any = await call(
-          client,
-          client.queryAudit,
-          { sandbox: "", kinds: [], ...none, limit: 1 },
-          60_000,
-        );
+        const newest = QueryAuditRequest.fromPartial({ limit: 1 });
+        const any = await call(client, client.queryAudit, newest, 60_000);
         let last = any.records[0]?.id ?? 0;
         if (options.lines > 0) {
-          const request = { ...base, ...none, limit: options.lines };
+          const request = QueryAuditRequest.fromPartial({ ...base, limit: options.lines });
           const { records } = await call(client, client.queryAudit, request, 60_000);
           for (const record of records) show(record);
           last = Math.max(last, ...records.map(({ id }) => id));
@@ -112,6 +112,7 @@ export function addAuditCommands(program: Command, io: Io): void {
           await follow<AuditRecord>(io, client.followAudit({ ...base, afterId: last }), show);
       }),
     );
+  addAuditTree(audit, io);
 }
 
 const HEAD = ["ID", "TIME", "SANDBOX", "SUBJECT", "KIND", "VERDICT", "RULE", "WHAT"];
@@ -138,6 +139,9 @@ function requestOf(text: string, options: SearchOptions): QueryAuditRequest {
     verdicts: options.verdict,
     severities: options.severity,
     tag: options.tag,
+    execId: options.exec,
+    ancestor: options.ancestor,
+    beforeId: 0,
     sinceUs: options.since,
     untilUs: options.until,
     afterId: options.after,

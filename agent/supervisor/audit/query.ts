@@ -25,6 +25,13 @@ export interface Row {
   tags: string;
 }
 
+/** Ids of all execs that one led to, by way of the parent that each exec's record names first. Uses audit_by_parent. */
+const LED_TO = `
+WITH RECURSIVE led(id) AS (
+  SELECT ? UNION SELECT audit.exec_id FROM led JOIN audit ON json_extract(audit.parents, '$[0]') = led.id
+    WHERE audit.kind = 'exec' AND audit.exec_id <> ''
+) SELECT id FROM led WHERE id <> ?`;
+
 export type Filter = Partial<Omit<QueryAuditRequest, "limit">>;
 
 /** The WHERE clause of a filter ("" for none) and its values in order. */
@@ -43,6 +50,9 @@ export function filterOf(filter: Filter): { where: string; values: (string | num
   if (filter.sinceUs) add("time_us >= ?", filter.sinceUs);
   if (filter.untilUs) add("time_us <= ?", filter.untilUs);
   if (filter.afterId) add("id > ?", filter.afterId);
+  if (filter.beforeId) add("id < ?", filter.beforeId);
+  if (filter.execId) add("exec_id = ?", filter.execId);
+  if (filter.ancestor) add(`exec_id IN (${LED_TO})`, filter.ancestor, filter.ancestor);
   if (filter.text) {
     const text = filter.text.toLowerCase();
     add("(instr(fold(summary), ?) > 0 OR instr(fold(rule), ?) > 0)", text, text);

@@ -1,8 +1,15 @@
 /** What one row of the audit is made of, and how the loader's events become rows. */
 import type { AuditRecord } from "../../../proto/gen/clawsec/v1/control.js";
-import { type DecisionEvent, Event, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import {
+  type DecisionEvent,
+  Event,
+  type ExecEvent,
+  type ExitEvent,
+  type LostEvent,
+  Verdict,
+} from "../../../proto/gen/clawsec/v1/loader.js";
 import { actionLine } from "../../common/action.js";
-import { escapeTo } from "../../common/escape.js";
+import { escapeArgv, escapeTo } from "../../common/escape.js";
 import { stateWord, verdictWord } from "../../common/verdict.js";
 
 /** The kinds of records. "lost" says that others are missing. */
@@ -73,48 +80,33 @@ export function recordOf(event: Event): NewRecord {
     case "decision": {
       const decision = kind.value;
       const action = decision.action;
+      const ofExec = action?.$case === "exec" && action.value.execId !== "";
       return {
         ...base,
+        ...decided(decision),
         kind: action?.$case ?? "exec",
-        execId: action?.$case === "exec" && action.value.execId !== "" ? action.value.execId : base.execId,
+        // An exec has its own id, whether or not it happened, and whoever called is its parent.
+        ...(ofExec ? { execId: action.value.execId, parents: withParent(base.execId, base.parents) } : {}),
         summary: decisionLine(actionLine(action), decision),
-        verdict: decision.verdict,
-        rule: decision.rule,
-        observedRule: decision.observedRule,
-        layer: decision.layer,
-        latencyUs: decision.latencyUs,
       };
     }
-    case "exec": {
-      const exec = kind.value;
-      const file = escapeTo(process?.executable ?? "", 200);
-      const parents = exec.parentExecId === "" ? base.parents : [exec.parentExecId, ...base.parents];
+    case "exec":
+      return { ...base, kind: "exec", execId: kind.value.execId, ...execRow(kind.value) };
+    case "exit":
       return {
         ...base,
-        kind: "exec",
-        execId: exec.execId,
-        parents: parents.filter((id, index) => parents.indexOf(id) === index && id !== exec.execId),
-        summary: exec.verified
-          ? `loaded ${file}`
-          : `killed before its first instruction: ${file}: ${escapeTo(exec.why, 300)}`,
-        verdict: exec.verified ? Verdict.UNSPECIFIED : Verdict.DENY,
+        kind: "exit",
+        execId: kind.value.execId,
+        summary: exitLine(kind.value),
         layer: "bpf",
       };
-    }
-    case "exit": {
-      const exit = kind.value.exit;
-      const how = exit?.signal ? `by signal ${exit.signal}` : `with code ${exit?.code ?? 0}`;
-      return { ...base, kind: "exit", execId: kind.value.execId, summary: `ended ${how}`, layer: "loader" };
-    }
     case "sandboxEvent": {
       const detail = escapeTo(kind.value.detail, 300);
       const summary = `sandbox ${stateWord(kind.value.state)}${detail === "" ? "" : `: ${detail}`}`;
       return { ...base, kind: "sandbox", summary, layer: "loader" };
     }
-    case "lost": {
-      const summary = `${kind.value.count} events lost: ${escapeTo(kind.value.way, 100)}`;
-      return { ...base, kind: "lost", summary, layer: "loader" };
-    }
+    case "lost":
+      return { ...base, kind: "lost", summary: lostLine(kind.value), layer: "loader" };
     default:
       // A kind of a newer loader: kept with all its facts rather than dropped.
       return {
@@ -126,12 +118,62 @@ export function recordOf(event: Event): NewRecord {
   }
 }
 
-function decisionLine(action: string, { verdict, observed, observedRule, message }: DecisionEvent): string {
+/** What a row says of a decision. */
+function decided(decision: DecisionEvent): Partial<NewRecord> {
+  const { verdict, rule, observedRule, layer, latencyUs } = decision;
+  return { verdict, rule, observedRule, layer, latencyUs };
+}
+
+function withParent(parent: string, ancestors: readonly string[]): string[] {
+  return parent === "" || ancestors.includes(parent) ? [...ancestors] : [parent, ...ancestors];
+}
+
+/** An image that was loaded: with the decision about it, or killed, or started by the loader itself. */
+function execRow(exec: ExecEvent): Partial<NewRecord> & { summary: string } {
+  const { decision, verified } = exec;
+  const loaded = loadedLine(exec);
+  if (!verified) {
+    const summary = `killed before its first instruction: ${loaded}: ${escapeTo(exec.why, 300)}`;
+    return { summary, verdict: Verdict.DENY, layer: "bpf" };
+  }
+  if (decision === undefined) return { summary: `loaded ${loaded}`, layer: "bpf" };
+  const action = decision.action === undefined ? loaded : actionLine(decision.action);
+  return { ...decided(decision), summary: decisionLine(action, decision) };
+}
+
+/** The image as the kernel loaded it: its file, and its arguments. One line, safe to print. */
+export function loadedLine(exec: ExecEvent): string {
+  const deleted = exec.executableDeleted ? " (deleted file)" : "";
+  const argv = exec.argv.length > 0 ? ` [${escapeArgv(exec.argv)}]` : "";
+  return `${escapeTo(exec.executable, 200)}${deleted}${argv}${exec.argvTruncated ? " (arguments cut)" : ""}`;
+}
+
+/** How a process ended: "ended with code 7 after 1.2 s". */
+export function exitLine({ exit, startedUs, endedUs, forked }: ExitEvent): string {
+  const how = exit?.signal ? `by signal ${exit.signal}` : `with code ${exit?.code ?? 0}`;
+  const after = startedUs > 0 ? ` after ${seconds(endedUs - startedUs)}` : "";
+  return `${forked ? "a fork of it ended" : "ended"} ${how}${after}`;
+}
+
+function seconds(us: number): string {
+  const ms = Math.max(0, us) / 1000;
+  return ms < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function lostLine({ way, count, sinceUs, untilUs }: LostEvent): string {
+  const time = (us: number) => new Date(us / 1000).toISOString();
+  const between = sinceUs > 0 && untilUs > sinceUs ? ` between ${time(sinceUs)} and ${time(untilUs)}` : "";
+  return `${count} events were lost${between}: ${escapeTo(way, 100)}`;
+}
+
+function decisionLine(action: string, decision: DecisionEvent): string {
+  const { verdict, observed, observedRule, message, execUnseen } = decision;
   const word = verdictWord(verdict) || "deny";
   const by = observedRule === "" ? "" : ` by ${escapeTo(observedRule, 100)}`;
   const would =
     observed !== Verdict.UNSPECIFIED && observed !== verdict
       ? ` (would be: ${verdictWord(observed)}${by})`
       : "";
-  return `${word}${would} ${action}${message === "" ? "" : `: ${escapeTo(message, 300)}`}`;
+  const unseen = execUnseen ? " (it did not happen, or was not seen)" : "";
+  return `${word}${would} ${action}${unseen}${message === "" ? "" : `: ${escapeTo(message, 300)}`}`;
 }

@@ -5,7 +5,7 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
-import { denied } from "../../testing/questions.js";
+import { denied, ended, executed } from "../../testing/questions.js";
 import { ownRecord } from "./record.js";
 import { AuditStore } from "./store.js";
 
@@ -29,6 +29,9 @@ const ALL: QueryAuditRequest = {
   verdicts: [],
   severities: [],
   tag: "",
+  execId: "",
+  ancestor: "",
+  beforeId: 0,
   text: "",
   sinceUs: 0,
   untilUs: 0,
@@ -90,7 +93,10 @@ describe("ingest", () => {
   });
 
   test("counts what the loader says that it lost", () => {
-    const event = { ...denied(1), kind: { $case: "lost" as const, value: { way: "ring-full", count: 9 } } };
+    const event = {
+      ...denied(1),
+      kind: { $case: "lost" as const, value: { way: "ring-full", count: 9, sinceUs: 0, untilUs: 0 } },
+    };
     audit.ingest("boot-1", [event]);
     expect(audit.lost()).toEqual({ "ring-full": 9 });
     expect(find({ kinds: ["lost"] })).toHaveLength(1);
@@ -132,7 +138,9 @@ describe("the table", () => {
       kind: "exec",
       verdict: Verdict.DENY,
       latencyUs: 120,
-      parents: ["exec-init"],
+      // The exec has an id of its own, so whoever called is its parent.
+      execId: "exec-1",
+      parents: ["exec-0", "exec-init"],
       pid: 4242,
     });
   });
@@ -166,6 +174,49 @@ describe("query", () => {
   ])("%s", (_what, query, expected) => {
     expect(ids(find(query))).toEqual(expected);
     expect(audit.count()).toBe(4);
+  });
+
+  test("finds what an exec did, what it led to however far, and what came before a record", () => {
+    const by = (execId: string, ancestors: string[], sequence: number) =>
+      executed(sequence, { execId, argv: [execId] }, { ancestors });
+    audit.ingest("boot-2", [
+      by("init", [], 1),
+      by("a", ["init"], 2),
+      // Its record names its parent only, as one far down does that has too many ancestors.
+      by("b", ["a"], 3),
+      ended(4, { execId: "b", exit: { code: 7, signal: 0 } }, { ancestors: ["a"] }),
+      by("c", ["init"], 5),
+    ]);
+    expect(ids(find({ execId: "b" }))).toEqual([7, 8]);
+    expect(ids(find({ ancestor: "a" }))).toEqual([7, 8]);
+    expect(ids(find({ ancestor: "init" }))).toEqual([6, 7, 8, 9]);
+    expect(ids(find({ ancestor: "c" }))).toEqual([]);
+    expect(ids(find({ execId: "nobody" }))).toEqual([]);
+    expect(ids(find({ beforeId: 7, kinds: ["exec"], ancestor: "init" }))).toEqual([6]);
+    expect(find({ execId: "b", kinds: ["exit"] })[0]?.summary).toBe("ended with code 7 after 0.0 ms");
+  });
+
+  test("a loss is told with its span, and an image without a decision by what was loaded", () => {
+    const lost = {
+      $case: "lost" as const,
+      value: { way: "exec-ring-full", count: 3, sinceUs: 1_000_000, untilUs: 2_500_000 },
+    };
+    audit.ingest("boot-3", [
+      { ...denied(1), kind: lost },
+      executed(2, { argv: ["git", "\u001b[2J"], argvTruncated: true }),
+      executed(3, { verified: false, why: "its arguments are not the approved ones" }),
+    ]);
+    expect(find({ afterId: 4 }).map(({ summary, verdict }) => [summary, verdict])).toEqual([
+      [
+        "3 events were lost between 1970-01-01T00:00:01.000Z and 1970-01-01T00:00:02.500Z: exec-ring-full",
+        Verdict.UNSPECIFIED,
+      ],
+      ["loaded /usr/bin/git [git '\\x1b[2J'] (arguments cut)", Verdict.UNSPECIFIED],
+      [
+        "killed before its first instruction: /usr/bin/git [git push]: its arguments are not the approved ones",
+        Verdict.DENY,
+      ],
+    ]);
   });
 
   test("says when more matched than were returned, and only then", () => {

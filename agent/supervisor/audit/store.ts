@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS audit (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS audit_by_event ON audit (boot_id, sequence) WHERE boot_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS audit_by_sandbox ON audit (sandbox, id);
+CREATE INDEX IF NOT EXISTS audit_by_exec ON audit (exec_id, id);
+CREATE INDEX IF NOT EXISTS audit_by_parent ON audit (json_extract(parents, '$[0]')) WHERE kind = 'exec';
 CREATE TRIGGER IF NOT EXISTS audit_no_update BEFORE UPDATE ON audit
   BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS audit_no_delete BEFORE DELETE ON audit

@@ -9,4 +9,9 @@ pub trait EventSink: Send + Sync + 'static {
 
     /// Counts events that were lost before they reached the sink, by the way they were lost.
     fn lost(&self, way: &'static str, count: u64);
+
+    /// As [`EventSink::lost`], of events that were lost between two moments (microseconds since the Unix epoch).
+    fn lost_between(&self, way: &'static str, count: u64, _since_us: u64, _until_us: u64) {
+        self.lost(way, count);
+    }
 }

@@ -15,6 +15,12 @@
 /* A scope cgroup lies at most this deep below the root of the hierarchy; user space refuses a deeper one. */
 #define CLAWSEC_LEVEL_MAX 16
 
+/* What an event shows at most of each text, in bytes. A longer one is cut, and the event has its whole length. All of
+ * them and the event itself fit in one value of a per-cpu map, which can have 32 KiB. */
+#define CLAWSEC_PATH_MAX          4096
+#define CLAWSEC_ARGV_SHOWN        8192
+#define CLAWSEC_ENVIRONMENT_SHOWN 8192
+
 /* What the program found at an exec. Zero is never a permission. */
 enum clawsec_exec_result {
     CLAWSEC_EXEC_UNSET = 0,
@@ -46,13 +52,30 @@ enum clawsec_event_kind {
 enum clawsec_counter {
     CLAWSEC_COUNT_VERIFIED = 0,
     CLAWSEC_COUNT_KILLED = 1,
-    /* Events that found the ring buffer full. */
-    CLAWSEC_COUNT_RING_FULL = 2,
+    /* Events of execs that found the ring buffer full. */
+    CLAWSEC_COUNT_EXEC_LOST = 2,
     /* SIGKILL could not be sent: the loader must kill the sandbox. */
     CLAWSEC_COUNT_KILL_FAILED = 3,
     /* The lineage of an exec could not be kept because `images` was full. */
     CLAWSEC_COUNT_IMAGES_FULL = 4,
-    CLAWSEC_COUNTERS = 5,
+    /* Events of exits that found the ring buffer full. */
+    CLAWSEC_COUNT_EXIT_LOST = 5,
+    CLAWSEC_COUNTERS = 6,
+};
+
+/* Bits of `flags` of an event. */
+enum clawsec_event_flag {
+    /* Exit: the process had its image from the process that forked it, and executed nothing itself. */
+    CLAWSEC_FLAG_FORKED = 1,
+    /* Exec: the file that was loaded has no name any more. */
+    CLAWSEC_FLAG_DELETED = 2,
+    /* Exec: the path of the file, or of the working directory, does not lead to the root of the process: it is cut, or
+     * begins at a mount that the process has not. */
+    CLAWSEC_FLAG_PATH_PARTIAL = 4,
+    CLAWSEC_FLAG_CWD_PARTIAL = 8,
+    /* Exec: the arguments, or the environment, could not be read; none are shown. */
+    CLAWSEC_FLAG_ARGV_UNREADABLE = 16,
+    CLAWSEC_FLAG_ENVIRONMENT_UNREADABLE = 32,
 };
 
 /* Value of `scopes`, whose key is the id of a cgroup. */
@@ -117,10 +140,24 @@ struct clawsec_chain {
     struct clawsec_file files[CLAWSEC_CHAIN_MAX];
 };
 
+/* Value of `images`, whose key is a process: what it runs. */
+struct clawsec_image {
+    /* Exec number. */
+    __u64 exec;
+    /* Since when this process runs it, ns of CLOCK_BOOTTIME. */
+    __u64 began;
+    /* enum clawsec_exec_result of that exec. */
+    __u32 result;
+    /* 1: inherited at fork. */
+    __u32 forked;
+};
+
+/* The texts of an exec follow it, in this order, each as long as said, none with a terminating zero of its own: path of
+ * the loaded file, file name of the script, working directory, argv and environment as they lie in memory. */
 struct clawsec_event {
     /* enum clawsec_event_kind */
     __u32 kind;
-    /* Exec: enum clawsec_exec_result. Exit: 0. */
+    /* Exec: enum clawsec_exec_result. Exit: that of the image that ended. */
     __u32 result;
     /* Exec: the thread that called execve, before it took over the id of its process. Exit: the process. */
     __u32 thread;
@@ -132,7 +169,7 @@ struct clawsec_event {
     __s32 status;
     /* Cgroup of the scope that was found: the task's own, or the nearest above it. */
     __u64 cgroup;
-    /* Exec number of the approval, 0 for none. Exit: of the image that ended. */
+    /* Exec number: of the approval, or one that the program gave because there was none. Exit: of the image that ended. */
     __u64 exec;
     /* Exec number of the image that called execve, 0 for unknown. */
     __u64 parent_exec;
@@ -141,6 +178,21 @@ struct clawsec_event {
     __u32 device;
     __u32 argc;
     char comm[16];
+    /* When, ns of CLOCK_BOOTTIME. */
+    __u64 time;
+    /* Exit: since when the process ran the image. */
+    __u64 began;
+    /* enum clawsec_event_flag */
+    __u32 flags;
+    /* Lengths of the texts that follow. */
+    __u32 path_size;
+    __u32 script_size;
+    __u32 cwd_size;
+    __u32 argv_size;
+    __u32 environment_size;
+    /* Lengths of the whole argv and environment in memory. */
+    __u64 argv_length;
+    __u64 environment_length;
 };
 
 /* An exec that was refused. */

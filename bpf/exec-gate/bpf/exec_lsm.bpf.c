@@ -114,6 +114,7 @@ int BPF_PROG(exec_check, struct linux_binprm *bprm) {
     event->inode = bprm->file->f_inode->i_ino;
     event->device = bprm->file->f_inode->i_sb->s_dev;
     event->argc = bprm->argc;
+    event->time = bpf_ktime_get_boot_ns();
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     bpf_ringbuf_submit(refusal, 0);
     return -EACCES;

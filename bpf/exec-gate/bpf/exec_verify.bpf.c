@@ -28,13 +28,13 @@ struct {
     __type(value, struct clawsec_approval);
 } approvals SEC(".maps");
 
-// Which exec number's image a process runs; inherited at fork.
+// Which exec's image a process runs; inherited at fork.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 65536);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, __u32);
-    __type(value, __u64);
+    __type(value, struct clawsec_image);
 } images SEC(".maps");
 
 struct {
@@ -46,7 +46,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
-    __uint(max_entries, 1024 * 1024);
+    __uint(max_entries, 4 * 1024 * 1024);
 } events SEC(".maps");
 
 struct chunk {
@@ -65,6 +65,8 @@ static __always_inline void count(__u32 which) {
     if (counter)
         __sync_fetch_and_add(counter, 1);
 }
+
+#include "exec_report.h"
 
 struct sip_state {
     __u64 v0, v1, v2, v3;
@@ -239,33 +241,35 @@ int BPF_PROG(exec_verify, struct task_struct *task, pid_t old_pid, struct linux_
         count(CLAWSEC_COUNT_VERIFIED);
     }
 
-    __u64 *running = bpf_map_lookup_elem(&images, &process);
-    __u64 parent_exec = running ? *running : 0;
-    if (result == CLAWSEC_EXEC_VERIFIED && bpf_map_update_elem(&images, &process, &approval.exec, BPF_ANY))
+    __u64 now = bpf_ktime_get_boot_ns();
+    struct clawsec_image *running = bpf_map_lookup_elem(&images, &process);
+    __u64 parent_exec = running ? running->exec : 0;
+    struct clawsec_image image = {
+        .exec = stored ? approval.exec : own_number(now),
+        .began = now,
+        .result = result,
+    };
+    if (bpf_map_update_elem(&images, &process, &image, BPF_ANY))
         count(CLAWSEC_COUNT_IMAGES_FULL);
 
-    struct clawsec_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-    if (!event) {
-        count(CLAWSEC_COUNT_RING_FULL);
+    __u32 zero = 0;
+    struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
+    if (!draft) {
+        count(CLAWSEC_COUNT_EXEC_LOST);
         return 0;
     }
-    __u64 ids = bpf_get_current_uid_gid();
-    event->kind = CLAWSEC_EVENT_EXEC;
+    struct clawsec_event *event = &draft->event;
+    describe_task(event, CLAWSEC_EVENT_EXEC, process);
     event->result = result;
     event->thread = thread;
-    event->process = process;
-    event->uid = (__u32)ids;
-    event->gid = ids >> 32;
     event->sandbox = scope->sandbox;
     event->status = 0;
     event->cgroup = cgroup;
-    event->exec = approval.exec;
+    event->exec = image.exec;
     event->parent_exec = parent_exec;
-    event->inode = bprm->file->f_inode->i_ino;
-    event->device = bprm->file->f_inode->i_sb->s_dev;
-    event->argc = bprm->argc;
-    bpf_get_current_comm(event->comm, sizeof(event->comm));
-    bpf_ringbuf_submit(event, 0);
+    event->time = now;
+    event->began = now;
+    report_exec(task, bprm, draft);
     return 0;
 }
 
@@ -275,11 +279,13 @@ int BPF_PROG(image_fork, struct task_struct *parent, struct task_struct *child) 
     __u32 other = child->tgid;
     if (process == other)
         return 0;
-    __u64 *running = bpf_map_lookup_elem(&images, &process);
+    struct clawsec_image *running = bpf_map_lookup_elem(&images, &process);
     if (!running)
         return 0;
-    __u64 exec = *running;
-    if (bpf_map_update_elem(&images, &other, &exec, BPF_ANY))
+    struct clawsec_image image = *running;
+    image.began = bpf_ktime_get_boot_ns();
+    image.forked = 1;
+    if (bpf_map_update_elem(&images, &other, &image, BPF_ANY))
         count(CLAWSEC_COUNT_IMAGES_FULL);
     return 0;
 }
@@ -288,6 +294,8 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(image_exit, struct task_struct *task) {
     __u64 cgroup;
     struct clawsec_scope *scope = find_scope(task, &cgroup);
+    if (!scope)
+        scope = find_namespace(task);
     if (!scope)
         return 0;
     // An approval must not outlive its thread: the id could come again.
@@ -299,32 +307,31 @@ int BPF_PROG(image_exit, struct task_struct *task) {
     if (task->signal->live.counter != 0)
         return 0;
     __u32 process = task->tgid;
-    __u64 *running = bpf_map_lookup_elem(&images, &process);
-    __u64 exec = running ? *running : 0;
-    bpf_map_delete_elem(&images, &process);
+    struct clawsec_image *running = bpf_map_lookup_elem(&images, &process);
+    if (!running)
+        return 0;
+    struct clawsec_image image = *running;
+    // Two threads that end at the same time both come here as the last one. One of them deletes.
+    if (bpf_map_delete_elem(&images, &process))
+        return 0;
 
     struct clawsec_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
     if (!event) {
-        count(CLAWSEC_COUNT_RING_FULL);
+        count(CLAWSEC_COUNT_EXIT_LOST);
         return 0;
     }
-    __u64 ids = bpf_get_current_uid_gid();
-    event->kind = CLAWSEC_EVENT_EXIT;
-    event->result = 0;
+    __builtin_memset(event, 0, sizeof(*event));
+    describe_task(event, CLAWSEC_EVENT_EXIT, process);
+    event->result = image.result;
     event->thread = process;
-    event->process = process;
-    event->uid = (__u32)ids;
-    event->gid = ids >> 32;
     event->sandbox = scope->sandbox;
     event->status = task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code
                                                             : task->group_leader->exit_code;
     event->cgroup = cgroup;
-    event->exec = exec;
-    event->parent_exec = 0;
-    event->inode = 0;
-    event->device = 0;
-    event->argc = 0;
-    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    event->exec = image.exec;
+    event->time = bpf_ktime_get_boot_ns();
+    event->began = image.began;
+    event->flags = image.forked ? CLAWSEC_FLAG_FORKED : 0;
     bpf_ringbuf_submit(event, 0);
     return 0;
 }

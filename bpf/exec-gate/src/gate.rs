@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
 use crate::bpf::lsm::Chain;
-use crate::bpf::{ExecVerify, FOREIGN, Layers};
+use crate::bpf::{ExecVerify, FOREIGN, Layers, RING_BYTES};
 use crate::cache::Cache;
 use crate::digest::Digests;
 use crate::error::Error;
@@ -23,6 +23,8 @@ use crate::hold::Tracer;
 use crate::image::Headers;
 use crate::lineage::Lineage;
 use crate::notify::{self, NotifyHandler, Serving};
+use crate::observe::Rounds;
+use crate::pending::{Decided, Pending, PendingExecs};
 use crate::policy::ExecPolicy;
 use crate::reason::Budget;
 use crate::resolve::View;
@@ -30,6 +32,9 @@ use crate::{observe, sys, tracee};
 
 /// Verdicts kept for one sandbox (twice this at most).
 const VERDICTS_MAX: usize = 2048;
+
+/// Changes with each boot of the machine (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A decision that may be used again.
 #[derive(Debug)]
@@ -72,17 +77,6 @@ impl Sandbox {
     }
 }
 
-/// An exec that was approved and has not been seen yet.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub exec: u64,
-    pub since: Instant,
-    /// It may be used much later: the thread is not calling execve yet.
-    pub patient: bool,
-    /// Open `O_PATH` descriptors of what was approved: while they are, no other file can get the inode number.
-    pub _files: Vec<OwnedFd>,
-}
-
 /// What all threads of the gate share.
 pub(crate) struct Shared {
     pub verify: ExecVerify,
@@ -90,53 +84,63 @@ pub(crate) struct Shared {
     pub events: Arc<dyn EventSink>,
     pub handle: Handle,
     pub lineage: Lineage,
-    /// By thread id.
-    pub pending: Mutex<HashMap<i32, Pending>>,
+    pub pending: Mutex<PendingExecs>,
     pub sandboxes: RwLock<HashMap<u32, Arc<Sandbox>>>,
     pub stopping: AtomicBool,
+    pub rounds: Rounds,
 }
 
 impl Shared {
-    pub fn pending(&self) -> MutexGuard<'_, HashMap<i32, Pending>> {
+    pub fn pending(&self) -> MutexGuard<'_, PendingExecs> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Allows one exec, and keeps `files` until it was seen or failed.
+    /// Allows one exec, and keeps `files` until it was seen or failed. What was `decided` is reported with it.
     pub fn approve(
         &self,
         tid: i32,
         approval: Approval,
         chain: &Chain,
         files: Vec<OwnedFd>,
-        patient: bool,
+        decided: Option<Box<Decided>>,
     ) -> Result<(), Error> {
         let mut pending = self.pending();
         self.verify.approve(tid, approval, chain)?;
-        let entry = Pending { exec: approval.exec, since: Instant::now(), patient, _files: files };
+        let patient = decided.is_none();
+        let entry = Pending { exec: approval.exec, since: Instant::now(), patient, _files: files, decided };
         pending.insert(tid, entry);
         Ok(())
     }
 
     /// Takes back what was approved as `exec`, if it is still the thread's.
     pub fn revoke(&self, tid: i32, exec: u64) {
-        let mut pending = self.pending();
-        if pending.get(&tid).is_some_and(|entry| entry.exec == exec) {
-            pending.remove(&tid);
-            self.verify.revoke(tid);
+        if self.pending().exec_of(tid) == Some(exec) {
+            self.revoke_any(tid);
         }
     }
 
     /// Takes back whatever is approved for a thread: it calls again, so that exec has failed.
     pub fn revoke_any(&self, tid: i32) {
-        let mut pending = self.pending();
-        if pending.remove(&tid).is_some() {
-            self.verify.revoke(tid);
+        let unused = {
+            let mut pending = self.pending();
+            if pending.exec_of(tid).is_none() {
+                return;
+            }
+            if self.verify.revoke(tid) {
+                pending.take_unused(tid)
+            } else {
+                pending.set_used(tid);
+                None
+            }
+        };
+        if let Some(unused) = unused {
+            unused.report_unseen(&*self.events);
         }
     }
 
     /// The exec numbers that some process runs, or will run when its exec is through.
     pub fn live_images(&self) -> HashSet<u64> {
-        let approved: Vec<u64> = self.pending().values().map(|entry| entry.exec).collect();
+        let approved = self.pending().execs();
         self.verify.live_images().into_iter().chain(approved).collect()
     }
 }
@@ -159,7 +163,20 @@ impl ExecGate {
         events: Arc<dyn EventSink>,
         handle: Handle,
     ) -> Result<Arc<Self>, Error> {
-        Self::start(ExecVerify::load(Some(pin_dir), layers)?, asker, events, handle)
+        Self::load_with_ring(pin_dir, layers, asker, events, handle, RING_BYTES)
+    }
+
+    /// As [`ExecGate::load`], with room for `ring_bytes` of events that wait to be read: a power of two and at least a
+    /// page. An event that finds no room is lost and counted; nothing is allowed or killed because of it.
+    pub fn load_with_ring(
+        pin_dir: &Path,
+        layers: Layers,
+        asker: Arc<dyn Asker>,
+        events: Arc<dyn EventSink>,
+        handle: Handle,
+        ring_bytes: u32,
+    ) -> Result<Arc<Self>, Error> {
+        Self::start(ExecVerify::load(Some(pin_dir), layers, ring_bytes)?, asker, events, handle)
     }
 
     fn start(
@@ -168,15 +185,17 @@ impl ExecGate {
         events: Arc<dyn EventSink>,
         handle: Handle,
     ) -> Result<Arc<Self>, Error> {
+        let boot_id = fs::read_to_string(BOOT_ID).map_err(Error::io("the boot has no id"))?;
         let shared = Arc::new(Shared {
             verify,
             asker,
             events,
             handle,
-            lineage: Lineage::new(sys::now_us()),
+            lineage: Lineage::new(&boot_id),
             pending: Mutex::default(),
             sandboxes: RwLock::default(),
             stopping: AtomicBool::new(false),
+            rounds: Rounds::new()?,
         });
         let observer = observe::start(Arc::clone(&shared))?;
         Ok(Arc::new(Self { shared, observer: Some(observer) }))
@@ -257,6 +276,7 @@ impl ExecGate {
 
     /// Ends the verification of a sandbox. Its cgroups must be empty: what runs there later is not verified.
     pub fn remove_scope(&self, sandbox: &str) {
+        self.settle();
         let mut sandboxes = self.shared.sandboxes.write().unwrap_or_else(PoisonError::into_inner);
         sandboxes.retain(|_, known| {
             if known.scope.sandbox != sandbox {
@@ -270,6 +290,11 @@ impl ExecGate {
             }
             false
         });
+    }
+
+    /// Returns when every exec and exit that BPF has seen so far was reported. Blocks for some milliseconds.
+    pub fn settle(&self) {
+        self.shared.rounds.settle();
     }
 
     /// Allows the next exec of the thread `tid` (the host's number), if it loads exactly `file` with `argv`. For
@@ -302,7 +327,7 @@ impl ExecGate {
             environment: None,
             cwd: None,
         };
-        self.shared.approve(tid, approval, &Chain::new(exec, [&id]), vec![kept], true)
+        self.shared.approve(tid, approval, &Chain::new(exec, [&id]), vec![kept], None)
     }
 
     /// Serves the seccomp listener of a sandbox whose scope was added: execve and execveat here, the other system
@@ -345,7 +370,8 @@ impl ExecGate {
 
     /// Approvals that were given and neither used nor taken back yet.
     pub fn waiting_approvals(&self) -> usize {
-        self.shared.pending().len()
+        let pending = self.shared.pending();
+        pending.waiting().filter(|(tid, _)| self.shared.verify.is_approved(*tid)).count()
     }
 
     /// Removes the pins, so that the verification ends with this process. Only when no sandbox is left.

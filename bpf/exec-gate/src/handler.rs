@@ -14,9 +14,10 @@ use crate::gate::{Sandbox, Shared, Verdict};
 use crate::hold::Tracer;
 use crate::image::{self, Call, Image};
 use crate::notify::{Notification, NotifyHandler};
+use crate::pending::Decided;
 use crate::resolve::{Cwd, Failure, Kind, Start};
 use crate::tracee::{self, Task};
-use crate::{facts, reason, sys};
+use crate::{facts, reason};
 
 /// `AT_EXECVE_CHECK` (6.14) is left out: with it nothing is executed, and a kernel without it says EINVAL too.
 const KNOWN_FLAGS: u64 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as u64;
@@ -199,7 +200,11 @@ impl ExecHandler {
 
     /// Lets the exec happen, in the subject that the process is in. It enters another one at its exec event, and never
     /// here: the exec may still fail, and the other threads run until then.
-    pub fn allow(&self, request: Request, decision: &pb::Decision) -> Carried {
+    pub fn allow(&self, mut request: Request, decision: &pb::Decision) -> Carried {
+        if request.action.executable_sha256.is_empty() {
+            // For the audit: nothing is decided by it.
+            self.show_known_digests(&mut request);
+        }
         let loaded = request.image.loaded().id;
         let mut approval = Approval {
             inode: loaded.inode,
@@ -220,14 +225,14 @@ impl ExecHandler {
         self.shared.lineage.insert(exec, parent, &action.executable, || self.shared.live_images());
         let chain = Chain::new(exec, image.files.iter().map(|file| &file.id));
         let files = image.files.into_iter().map(|file| file.fd).chain(cwd.map(|cwd| cwd.fd)).collect();
-        if let Err(error) = self.shared.approve(task.tid, approval, &chain, files, false) {
+        // Before the answer: it is reported with the exec.
+        let latency = notification.received.elapsed().as_micros() as u64;
+        let decided = self.decided(&subject.name, action.clone(), process.clone(), decision, latency);
+        if let Err(error) = self.shared.approve(task.tid, approval, &chain, files, Some(Box::new(decided))) {
             let denial = ask::denial(decision.question_id, &error.to_string());
             self.finish_denial(notification, &task, &subject.name, action, process, &denial);
             return Carried::Refused;
         }
-        // Before the answer, so that it comes before the event of the exec.
-        let latency = notification.received.elapsed().as_micros() as u64;
-        self.report(&subject.name, action, process, decision, latency);
         match notification.respond_continue() {
             Ok(()) => Carried::Out,
             Err(_) => {
@@ -286,6 +291,14 @@ impl ExecHandler {
         self.finish_denial(notification, task, subject, facts::unresolved(call), process, &denial);
     }
 
+    /// Returns when the exec of a thread, which has happened, was reported: what is reported of it later comes after it.
+    pub async fn exec_reported(&self, tid: i32, exec: u64) {
+        if self.shared.pending().is_awaited(tid, exec) {
+            let shared = Arc::clone(&self.shared);
+            blocking(move || shared.rounds.settle()).await;
+        }
+    }
+
     /// Reports a decision that was carried out.
     pub fn report(
         &self,
@@ -295,7 +308,18 @@ impl ExecHandler {
         decision: &pb::Decision,
         latency_us: u64,
     ) {
-        let event = pb::DecisionEvent {
+        self.decided(subject, action, process, decision, latency_us).report(&*self.shared.events);
+    }
+
+    fn decided(
+        &self,
+        subject: &str,
+        action: pb::ExecAction,
+        process: pb::Process,
+        decision: &pb::Decision,
+        latency_us: u64,
+    ) -> Decided {
+        let decision = pb::DecisionEvent {
             verdict: decision.verdict,
             rule: decision.rule.clone(),
             layer: decision.layer.clone(),
@@ -306,15 +330,11 @@ impl ExecHandler {
             observed_rule: decision.observed_rule.clone(),
             question_id: decision.question_id,
             action: Some(pb::decision_event::Action::Exec(action)),
+            enter_subject: decision.enter_subject.clone(),
+            exec_unseen: false,
         };
-        self.shared.events.emit(pb::Event {
-            time_us: sys::now_us(),
-            sandbox: self.sandbox.scope.sandbox.clone(),
-            subject: subject.to_owned(),
-            process: Some(process),
-            kind: Some(pb::event::Kind::Decision(event)),
-            ..Default::default()
-        });
+        let sandbox = self.sandbox.scope.sandbox.clone();
+        Decided { sandbox, subject: subject.to_owned(), process, decision }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which exec made which image.
 //!
-//! Each exec that may happen gets a number. BPF keeps, for each process, the number of the image it runs, and hands it
-//! on at fork. So the ancestors of an exec are the execs whose images led to it, also when processes in between are
-//! long gone.
+//! Each exec that may happen gets a number: the time since the boot in nanoseconds, made unique. With the boot's own id it
+//! is the exec's id, which no other exec of this machine has. BPF keeps, for each process, the number of the image it
+//! runs, and hands it on at fork. So the ancestors of an exec are the execs whose images led to it, also when processes
+//! in between are long gone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clawsec_core::pb;
 
+use crate::sys;
+
 /// Ancestors that are kept of an exec, and distinct executables of these.
 const DEPTH: usize = 64;
 /// Bytes of an image's and its ancestors' executables that are kept.
 const TEXT_MAX: usize = 16 * 1024;
+/// Characters of the boot's id that are part of each exec's id.
+const BOOT_DIGITS: usize = 8;
 /// Records between two looks at which are still needed.
 const COLLECT_EVERY: usize = 4096;
 
@@ -70,38 +75,46 @@ impl Record {
 /// The execs of all sandboxes since the gate was loaded.
 #[derive(Debug)]
 pub struct Lineage {
-    // Makes the ids unique over the gate's lives.
-    prefix: String,
-    next: AtomicU64,
+    // Names the boot of the machine.
+    boot: String,
+    last: AtomicU64,
     records: Mutex<Records>,
 }
 
 #[derive(Debug)]
 struct Records {
-    by_number: HashMap<u64, Record>,
+    // With how many there were before it.
+    by_number: HashMap<u64, (u64, Record)>,
+    count: u64,
     collect_at: usize,
 }
 
 impl Lineage {
-    /// An empty table; `start` differs from that of every other on this machine.
-    pub fn new(start: u64) -> Self {
-        let records = Records { by_number: HashMap::new(), collect_at: COLLECT_EVERY };
-        Self { prefix: format!("{start:x}"), next: AtomicU64::new(1), records: Mutex::new(records) }
+    /// An empty table; `boot_id` is that of this boot (`/proc/sys/kernel/random/boot_id`).
+    pub fn new(boot_id: &str) -> Self {
+        let records = Records { by_number: HashMap::new(), count: 0, collect_at: COLLECT_EVERY };
+        let boot = boot_id.chars().take(BOOT_DIGITS).collect();
+        Self { boot, last: AtomicU64::new(0), records: Mutex::new(records) }
     }
 
-    /// A number for an exec that may happen.
+    /// A number for an exec that may happen. Larger than every one before it, and even: those that BPF gives are odd.
     pub fn number(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
+        let now = sys::boot_ns() & !1;
+        let next = |last: u64| (last + 2).max(now);
+        match self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last))) {
+            Ok(last) | Err(last) => next(last),
+        }
     }
 
     /// The id of a number, for events; empty for 0.
     pub fn id(&self, number: u64) -> String {
-        if number == 0 { String::new() } else { format!("{}-{number}", self.prefix) }
+        if number == 0 { String::new() } else { format!("{}-{number:x}", self.boot) }
     }
 
     /// What is known of an image.
     pub fn record(&self, number: u64) -> Option<Record> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).by_number.get(&number).cloned()
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.by_number.get(&number).map(|(_, record)| record.clone())
     }
 
     /// Says of a process what it runs and which execs led to it.
@@ -130,7 +143,7 @@ impl Lineage {
     /// now and then, to forget the others.
     pub fn insert(&self, number: u64, parent: u64, executable: &str, live: impl FnOnce() -> HashSet<u64>) {
         self.put(number, live, |records| match records.get(&parent) {
-            Some(record) => record.child(parent, executable),
+            Some((_, record)) => record.child(parent, executable),
             None => Record::stray(parent, executable),
         });
     }
@@ -139,16 +152,18 @@ impl Lineage {
         &self,
         number: u64,
         live: impl FnOnce() -> HashSet<u64>,
-        make: impl FnOnce(&HashMap<u64, Record>) -> Record,
+        make: impl FnOnce(&HashMap<u64, (u64, Record)>) -> Record,
     ) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let record = make(&records.by_number);
-        records.by_number.insert(number, record);
+        records.count += 1;
+        let count = records.count;
+        records.by_number.insert(number, (count, record));
         if records.by_number.len() >= records.collect_at {
             let live = live();
             // The newest may not be in the kernel's table yet.
-            let recent = number.saturating_sub(COLLECT_EVERY as u64 / 2);
-            records.by_number.retain(|number, _| *number >= recent || live.contains(number));
+            let recent = count.saturating_sub(COLLECT_EVERY as u64 / 2);
+            records.by_number.retain(|number, (count, _)| *count >= recent || live.contains(number));
             records.collect_at = records.by_number.len() + COLLECT_EVERY;
         }
     }

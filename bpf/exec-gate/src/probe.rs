@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::bpf::abi::Approval;
 use crate::bpf::lsm::Chain;
-use crate::bpf::{ExecVerify, Layers};
+use crate::bpf::{ExecVerify, Layers, RING_BYTES};
 use crate::file::Mounts;
 use crate::{sys, tracee};
 
@@ -212,7 +212,8 @@ impl Drop for Scratch {
 
 // With BPF-LSM both layers work together, as in a gate: what it lets through, the other one verifies.
 fn verify(layers: Layers) -> Result<Proof, String> {
-    let verify = ExecVerify::load(None, layers).map_err(|error| format!("Loading failed: {error}."))?;
+    let verify =
+        ExecVerify::load(None, layers, RING_BYTES).map_err(|error| format!("Loading failed: {error}."))?;
     let scratch = Scratch::new()?;
     let id = fs::metadata(&scratch.path).map_err(text("Reading a cgroup"))?.ino();
     verify.add_scope(id, 0).map_err(|error| format!("Adding a scope failed: {error}."))?;

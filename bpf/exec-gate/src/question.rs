@@ -100,7 +100,8 @@ impl ExecHandler {
         request.action.executable_sha256.is_empty() && self.sandbox.policy().needs_digests(epoch)
     }
 
-    fn show_known_digests(&self, request: &mut Request) -> bool {
+    /// Shows the contents that are known. False: not all are.
+    pub(crate) fn show_known_digests(&self, request: &mut Request) -> bool {
         let digests = &self.sandbox.digests;
         let known: Option<Vec<_>> = request.image.files.iter().map(|file| digests.known(file)).collect();
         known.is_some_and(|known| {

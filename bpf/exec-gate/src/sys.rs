@@ -44,6 +44,17 @@ pub fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
+/// Nanoseconds of CLOCK_BOOTTIME: the clock of events and exec ids.
+pub fn boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// Microseconds since the Unix epoch at a moment of CLOCK_BOOTTIME that is not long ago.
+pub fn us_of_boot_ns(moment: u64) -> u64 {
+    now_us().saturating_sub(boot_ns().saturating_sub(moment) / 1000)
+}
+
 /// A descriptor for one thread, by its id in this process's pid namespace.
 pub fn pidfd_open_thread(tid: i32) -> io::Result<OwnedFd> {
     pidfd_open(tid, PIDFD_THREAD)

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clawsec_core::pb;
-use common::{World, allow, args, decision, deny, programs};
+use common::{World, allow, args, decided, decision, deny, programs};
 
 #[test]
 fn an_allowed_exec_runs_and_the_question_says_what_it_is() {
@@ -138,9 +138,8 @@ fn a_verdict_is_asked_once_and_again_under_a_new_epoch_or_for_a_changed_file() {
     run("a");
     run("b");
     assert_eq!(world.questions(), 1);
-    let layer = world.event("a cached decision", |event| match &event.kind {
-        Some(pb::event::Kind::Decision(decision)) if decision.layer == "cache" => Some(decision.rule.clone()),
-        _ => None,
+    let layer = world.event("a cached decision", |event| {
+        decided(event).filter(|decision| decision.layer == "cache").map(|decision| decision.rule.clone())
     });
     assert_eq!(layer, "exec/allow");
     world.asker.epoch.store(2, Ordering::Relaxed);
@@ -318,10 +317,11 @@ fn an_approval_whose_exec_failed_is_taken_back() {
     let ended = world.run(&args([&"exec", &world.path("broken")]));
     assert_eq!(ended.stdout, format!("errno {}\n", libc::ENOEXEC));
     let rule = decision(pb::Verdict::Allow, "exec/allow").rule;
-    world.event("the decision", |event| match &event.kind {
-        Some(pb::event::Kind::Decision(decision)) if decision.rule == rule => Some(()),
+    let unseen = world.event("the decision", |event| match &event.kind {
+        Some(pb::event::Kind::Decision(decision)) if decision.rule == rule => Some(decision.exec_unseen),
         _ => None,
     });
+    assert!(unseen, "the audit must say that nothing came of it");
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(world.gate().waiting_approvals(), 0);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::pb;
 use clawsec_exec_gate::ExecPolicy;
-use common::{World, allow, args, deny, hold, programs};
+use common::{World, allow, args, decided, deny, hold, programs};
 
 fn look_at_contents(world: &World, epoch: u64, sha256: bool) {
     let tables = pb::PolicyTables { epoch, facts: Some(pb::FactsNeeded { sha256 }), ..Default::default() };
@@ -291,15 +291,12 @@ fn what_was_observed_is_in_the_events_of_allowed_cached_and_held_execs() {
     held.decide(pb::Verdict::Allow);
     assert_eq!(actor.wait().stdout, "exit 0\n");
     held.next();
+    world.gate().settle();
     let events = world.sink.events.lock().unwrap();
     let seen: Vec<_> = events
         .iter()
-        .filter_map(|event| match &event.kind {
-            Some(pb::event::Kind::Decision(seen)) => {
-                Some((seen.layer.as_str(), seen.verdict(), seen.observed(), seen.observed_rule.as_str()))
-            }
-            _ => None,
-        })
+        .filter_map(|event| decided(event))
+        .map(|seen| (seen.layer.as_str(), seen.verdict(), seen.observed(), seen.observed_rule.as_str()))
         .collect();
     let (none, no) = (pb::Verdict::Unspecified, pb::Verdict::Deny);
     assert_eq!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::ask::Progress;
 use clawsec_core::pb;
-use common::{World, allow, args, deny, hold, programs};
+use common::{World, allow, args, decided, deny, hold, programs};
 
 #[test]
 fn a_held_exec_runs_when_it_is_allowed_and_not_before() {
@@ -30,11 +30,8 @@ fn a_held_exec_runs_when_it_is_allowed_and_not_before() {
     }
     // Held first, allowed later: both are on record, under the same hold.
     for verdict in [pb::Verdict::Hold, pb::Verdict::Allow] {
-        world.event("a decision", |event| match &event.kind {
-            Some(pb::event::Kind::Decision(seen)) if seen.verdict() == verdict && seen.hold_id == "h1" => {
-                Some(())
-            }
-            _ => None,
+        world.event("a decision", |event| {
+            decided(event).filter(|seen| seen.verdict() == verdict && seen.hold_id == "h1").map(drop)
         });
     }
 }

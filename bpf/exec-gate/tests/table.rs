@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use clawsec_core::pb;
 use clawsec_exec_gate::ExecPolicy;
-use common::{World, allow, args, decision, deny, programs};
+use common::{World, allow, args, decided, decision, deny, programs};
 
 fn row(rule: &str, executable: &str, verdict: pb::Verdict) -> pb::ExecRow {
     pb::ExecRow {
@@ -36,11 +36,9 @@ fn apply(world: &World, epoch: u64, rows: Vec<pb::ExecRow>) {
 
 /// The decision events so far.
 fn decisions(world: &World) -> Vec<(pb::Event, pb::DecisionEvent)> {
+    world.gate().settle();
     let events = world.sink.events.lock().unwrap();
-    let decision = |event: &pb::Event| match &event.kind {
-        Some(pb::event::Kind::Decision(decision)) => Some((event.clone(), decision.clone())),
-        _ => None,
-    };
+    let decision = |event: &pb::Event| decided(event).map(|decision| (event.clone(), decision.clone()));
     events.iter().filter_map(decision).collect()
 }
 

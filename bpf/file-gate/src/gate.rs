@@ -305,6 +305,7 @@ impl Sandbox {
                 observed: decision.observed,
                 observed_rule: decision.observed_rule.clone(),
                 question_id,
+                ..Default::default()
             })),
             ..Default::default()
         });

@@ -170,6 +170,11 @@ impl Gates {
         Ok(())
     }
 
+    /// Returns when every exec and exit so far was reported. Blocks for some milliseconds.
+    pub fn settle(&self) {
+        self.inner.exec.settle();
+    }
+
     /// Images that could not be killed although nobody approved them. Anything but 0 is an emergency.
     pub fn unkilled(&self) -> u64 {
         self.inner.exec.counters().kill_failed

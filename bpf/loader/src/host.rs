@@ -166,6 +166,11 @@ impl Host {
 
     async fn report_end(self: Arc<Self>, sandbox: Arc<Sandbox>) {
         sandbox.ended().await;
+        // What its processes did comes before its end.
+        let gates = Arc::clone(&self.gates);
+        if let Err(error) = tokio::task::spawn_blocking(move || gates.settle()).await {
+            tracing::error!(%error, "the exec events were not waited for");
+        }
         let Ok(info) = self.sandboxes.info(sandbox.name()) else { return };
         let exit = info.exit.unwrap_or_default();
         let how = match info.state() {

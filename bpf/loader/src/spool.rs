@@ -57,13 +57,28 @@ struct State {
     /// Sequences `acknowledged + 1 ..= last`.
     events: VecDeque<(pb::Event, usize)>,
     bytes: usize,
-    lost: BTreeMap<&'static str, u64>,
+    lost: BTreeMap<&'static str, Lost>,
     /// Number of the reader in charge, and the sequence up to which it has taken events.
     reader: u64,
     taken: u64,
 }
 
+/// Events of one way that were lost, and not told yet.
+#[derive(Debug, Clone, Copy)]
+struct Lost {
+    count: u64,
+    since_us: u64,
+    until_us: u64,
+}
+
 impl State {
+    fn lose(&mut self, way: &'static str, more: Lost) {
+        let lost = self.lost.entry(way).or_insert(Lost { count: 0, ..more });
+        lost.count += more.count;
+        lost.since_us = lost.since_us.min(more.since_us);
+        lost.until_us = lost.until_us.max(more.until_us);
+    }
+
     fn has_room(&self, size: usize, bounds: Bounds) -> bool {
         self.events.len() < bounds.events && self.bytes.saturating_add(size) <= bounds.bytes
     }
@@ -82,10 +97,11 @@ impl State {
 
     /// Turns the counts of lost events into events, as far as there is room.
     fn settle_lost(&mut self, bounds: Bounds) {
-        while let Some((&way, &count)) = self.lost.first_key_value() {
+        while let Some((&way, &Lost { count, since_us, until_us })) = self.lost.first_key_value() {
+            let lost = pb::LostEvent { way: way.to_owned(), count, since_us, until_us };
             let event = pb::Event {
                 time_us: now_us(),
-                kind: Some(pb::event::Kind::Lost(pb::LostEvent { way: way.to_owned(), count })),
+                kind: Some(pb::event::Kind::Lost(lost)),
                 ..Default::default()
             };
             let size = event.encoded_len();
@@ -177,7 +193,8 @@ impl EventSink for Spool {
         if state.has_room(size, self.bounds) {
             state.push(event, size);
         } else {
-            *state.lost.entry("spool-full").or_default() += 1;
+            let now = now_us();
+            state.lose("spool-full", Lost { count: 1, since_us: now, until_us: now });
         }
         let waiting = state.waiting();
         drop(state);
@@ -188,10 +205,15 @@ impl EventSink for Spool {
     }
 
     fn lost(&self, way: &'static str, count: u64) {
+        let now = now_us();
+        self.lost_between(way, count, now, now);
+    }
+
+    fn lost_between(&self, way: &'static str, count: u64, since_us: u64, until_us: u64) {
         if count == 0 {
             return;
         }
-        *self.lock().lost.entry(way).or_default() += count;
+        self.lock().lose(way, Lost { count, since_us, until_us });
         self.wake();
     }
 }

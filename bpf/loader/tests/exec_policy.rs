@@ -85,7 +85,12 @@ async fn the_table_decides_before_the_supervisor_and_changes_with_its_epoch() {
     let mut decided = Vec::new();
     while decided.len() < 5 {
         for event in events.message().await.unwrap().unwrap().events {
-            if let Some(pb::event::Kind::Decision(decision)) = event.kind {
+            let decision = match event.kind {
+                Some(pb::event::Kind::Decision(decision)) => Some(decision),
+                Some(pb::event::Kind::Exec(exec)) => exec.decision,
+                _ => None,
+            };
+            if let Some(decision) = decision {
                 decided.push((decision.layer.clone(), decision.rule.clone(), decision.verdict()));
             }
         }

@@ -209,12 +209,13 @@ async fn every_event_arrives_in_order_and_is_resent_until_acknowledged() {
     let decided: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.kind {
-            Some(pb::event::Kind::Decision(decision)) => match &decision.action {
-                Some(pb::decision_event::Action::Exec(exec)) => {
-                    Some((exec.executable.as_str(), decision.verdict()))
-                }
-                _ => None,
-            },
+            Some(pb::event::Kind::Exec(exec)) => exec.decision.as_ref(),
+            _ => None,
+        })
+        .filter_map(|decision| match &decision.action {
+            Some(pb::decision_event::Action::Exec(exec)) => {
+                Some((exec.executable.as_str(), decision.verdict()))
+            }
             _ => None,
         })
         .collect();

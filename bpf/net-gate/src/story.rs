@@ -119,6 +119,7 @@ impl Story<'_> {
             observed: decided.observed.into(),
             observed_rule: decided.observed_rule.clone(),
             question_id: decided.question_id,
+            ..Default::default()
         };
         self.shared.reporter.decision(&self.subject, Some(report::process(&self.origin)), event);
         if let Some(hold) = decided.hold.take() {

@@ -164,6 +164,9 @@ async function recordedOf(io: Io, options: DiffOptions): Promise<Recorded | unde
       limit: 10_000,
       severities: [],
       tag: "",
+      execId: "",
+      ancestor: "",
+      beforeId: 0,
     };
     const { records, truncated } = await call(client, client.queryAudit, request, 60_000);
     if (truncated) say(io, "Only the last 10000 records are asked about.");

@@ -2,6 +2,7 @@
 import type { Probe } from "../../../../policy/diff/probes.js";
 import { canonicalJson } from "../../../../policy/index.js";
 import { Event } from "../../../../proto/gen/clawsec/v1/loader.js";
+import { decisionOf } from "../../../common/event.js";
 
 /** The actions of an audit, each once. */
 export interface Recorded {
@@ -30,7 +31,7 @@ export function recordedProbes(records: readonly unknown[]): Recorded {
   const probes = new Map<string, Probe>();
   let unread = 0;
   for (const record of records) {
-    if (!isRecord(record) || !isRecord(record.facts) || !isRecord(record.facts.decision)) continue;
+    if (!isRecord(record) || !isRecord(record.facts) || !tellsDecision(record.facts)) continue;
     const probe = probeOf(record.facts, Number(record.timeUs));
     if (probe === undefined) unread++;
     // The last one counts: its time is the latest.
@@ -41,13 +42,20 @@ export function recordedProbes(records: readonly unknown[]): Recorded {
 
 function probeOf(facts: object, timeUs: number): Probe | undefined {
   try {
-    const { subject, process, kind } = Event.fromJSON(facts);
-    if (kind?.$case !== "decision" || kind.value.action === undefined) return undefined;
+    const event = Event.fromJSON(facts);
+    const told = decisionOf(event);
+    if (told?.decision.action === undefined) return undefined;
     const timeMs = Number.isFinite(timeUs) && timeUs > 0 ? Math.floor(timeUs / 1000) : undefined;
-    return { action: { subject, process, action: kind.value.action }, timeMs };
+    const { subject } = event;
+    return { action: { subject, process: told.process, action: told.decision.action }, timeMs };
   } catch {
     return undefined;
   }
+}
+
+/** Of an exec that happened, the decision is a part. What the loader started itself nobody decided. */
+function tellsDecision(facts: Record<string, unknown>): boolean {
+  return isRecord(facts.decision) || (isRecord(facts.exec) && isRecord(facts.exec.decision));
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -8,16 +8,14 @@ pub const ARGV_MAX: usize = 128 * 1024;
 pub const ENVIRONMENT_MAX: usize = 128 * 1024;
 /// Deepest cgroup that can be a scope.
 pub const LEVEL_MAX: usize = 16;
-/// Size of `struct clawsec_event`.
-pub const EVENT_SIZE: usize = 88;
-/// Size of `name` of `struct clawsec_refusal`.
-const NAME_SIZE: usize = 256;
 /// Size of `struct clawsec_approval`.
 pub const APPROVAL_SIZE: usize = 88;
 /// Size of `struct clawsec_scope`.
 pub const SCOPE_SIZE: usize = 8;
 /// Number of counters.
-pub const COUNTERS: u32 = 5;
+pub const COUNTERS: u32 = 6;
+/// Size of `struct clawsec_image`.
+pub const IMAGE_SIZE: usize = 24;
 
 /// Bytes as the program compares them: keyed hash and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,86 +144,22 @@ impl fmt::Display for ExecResult {
     }
 }
 
-/// An entry of the ring buffer (`struct clawsec_event`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    pub kind: EventKind,
-    pub process: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub sandbox: u32,
-    pub cgroup: u64,
-    /// Number of the exec: approved now, or of the image that ended. 0: none.
+/// What a process runs (`struct clawsec_image`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningImage {
+    /// Number of its exec.
     pub exec: u64,
-    pub comm: String,
+    /// What the program found at that exec.
+    pub result: ExecResult,
 }
 
-/// What an [`Event`] is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EventKind {
-    /// An image was loaded.
-    Exec {
-        result: ExecResult,
-        /// The thread that called execve, under the id it had then.
-        thread: u32,
-        parent_exec: u64,
-        device: u32,
-        inode: u64,
-    },
-    /// An image was not loaded: BPF-LSM refused it at this file.
-    Refused {
-        result: ExecResult,
-        thread: u32,
-        device: u32,
-        inode: u64,
-        /// What execve was called with, up to 255 bytes.
-        name: String,
-    },
-    /// A process ended, with this wait status.
-    Exit { status: i32 },
-}
-
-impl Event {
-    /// `None` for bytes that are no event.
+impl RunningImage {
+    /// `None` for bytes that are no image.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let kind = match u32_at(0)? {
-            1 => EventKind::Exec {
-                result: u32_at(4)?.into(),
-                thread: u32_at(8)?,
-                parent_exec: u64_at(48)?,
-                inode: u64_at(56)?,
-                device: u32_at(64)?,
-            },
-            3 => EventKind::Refused {
-                result: u32_at(4)?.into(),
-                thread: u32_at(8)?,
-                inode: u64_at(56)?,
-                device: u32_at(64)?,
-                name: text(bytes.get(EVENT_SIZE..EVENT_SIZE + NAME_SIZE)?),
-            },
-            2 => EventKind::Exit { status: u32_at(28)?.cast_signed() },
-            _ => return None,
-        };
-        let comm = bytes.get(72..88)?;
-        Some(Self {
-            kind,
-            process: u32_at(12)?,
-            uid: u32_at(16)?,
-            gid: u32_at(20)?,
-            sandbox: u32_at(24)?,
-            cgroup: u64_at(32)?,
-            exec: u64_at(40)?,
-            comm: text(comm),
-        })
+        let exec = u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?);
+        let result = u32::from_ne_bytes(bytes.get(16..20)?.try_into().ok()?);
+        Some(Self { exec, result: result.into() })
     }
-}
-
-// Up to the first zero.
-fn text(bytes: &[u8]) -> String {
-    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What the program counts (`enum clawsec_counter`), since it was loaded.
@@ -235,8 +169,10 @@ pub struct Counters {
     pub verified: u64,
     /// Images that were killed before their first instruction.
     pub killed: u64,
-    /// Events that were lost because the ring buffer was full.
-    pub ring_full: u64,
+    /// Execs whose event was lost because the ring buffer was full.
+    pub execs_lost: u64,
+    /// Exits whose event was lost because the ring buffer was full.
+    pub exits_lost: u64,
     /// Images that could *not* be killed. Anything but 0 means that a sandbox must be killed.
     pub kill_failed: u64,
     /// Execs whose lineage was lost.
@@ -250,25 +186,6 @@ pub struct Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_cut_of_an_event_is_refused() {
-        let mut bytes = [0u8; EVENT_SIZE];
-        bytes[0] = 1;
-        assert!(Event::parse(&bytes).is_some());
-        for length in 0..EVENT_SIZE {
-            assert_eq!(Event::parse(&bytes[..length]), None, "{length} bytes");
-        }
-        bytes[0] = 3;
-        assert_eq!(Event::parse(&bytes), None, "no name follows");
-        let mut refused = bytes.to_vec();
-        refused.resize(EVENT_SIZE + NAME_SIZE, 0);
-        refused[EVENT_SIZE..EVENT_SIZE + 4].copy_from_slice(b"name");
-        let parsed = Event::parse(&refused).map(|event| event.kind);
-        assert!(matches!(parsed, Some(EventKind::Refused { name, .. }) if name == "name"));
-        bytes[0] = 4;
-        assert_eq!(Event::parse(&bytes), None);
-    }
 
     #[test]
     fn zero_is_no_permission() {

@@ -4,19 +4,24 @@
 //! scopes of the old ones, before their pins are removed: there is no moment without verification.
 
 pub mod abi;
+pub mod event;
 pub mod lsm;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::hash::Hasher;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, ObjectBuilder, RingBuffer, RingBufferBuilder};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use siphasher::sip::SipHasher24;
 
-use self::abi::{APPROVAL_SIZE, Approval, COUNTERS, Counters, EVENT_SIZE, SCOPE_SIZE};
+use self::abi::{
+    APPROVAL_SIZE, Approval, COUNTERS, Counters, ExecResult, IMAGE_SIZE, RunningImage, SCOPE_SIZE,
+};
 use self::lsm::{Chain, ExecLsm, Refusals};
 use crate::error::Error;
 
@@ -24,7 +29,8 @@ static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exec_verify.bpf
 /// Index of the scopes that an earlier loader left.
 pub const FOREIGN: u32 = u32::MAX;
 const PIN_PREFIX: &str = "exec-";
-const _: () = assert!(EVENT_SIZE == 88);
+/// Bytes of the ring buffer for events, as `exec_verify.bpf.c` has it: some thousand of them.
+pub const RING_BYTES: u32 = 4 << 20;
 
 /// The loaded programs. They stay attached through their pins when this is dropped, until [`ExecVerify::unpin`].
 pub struct ExecVerify {
@@ -52,8 +58,9 @@ pub enum Layers {
 
 impl ExecVerify {
     /// Loads and attaches. With a folder below a bpf file system the programs are pinned there, and take over from
-    /// older ones; without one they are gone with the last reference (for probes).
-    pub fn load(pin_dir: Option<&Path>, layers: Layers) -> Result<Self, Error> {
+    /// older ones; without one they are gone with the last reference (for probes). `ring_bytes`: room for events, a
+    /// power of two and at least a page; those that find none are counted.
+    pub fn load(pin_dir: Option<&Path>, layers: Layers, ring_bytes: u32) -> Result<Self, Error> {
         let key = random_key()?;
         let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(Error::bpf("opened"))?;
         let mut key_set = false;
@@ -62,6 +69,8 @@ impl ExecVerify {
                 let bytes: Vec<u8> = key.iter().flat_map(|half| half.to_ne_bytes()).collect();
                 map.set_initial_value(&bytes).map_err(Error::bpf("given its key"))?;
                 key_set = true;
+            } else if map.name() == OsStr::new("events") {
+                map.set_max_entries(ring_bytes).map_err(Error::bpf("given room for events"))?;
             }
         }
         if !key_set {
@@ -79,7 +88,7 @@ impl ExecVerify {
         let scopes = handle("scopes", 8, SCOPE_SIZE)?;
         let namespaces = handle("namespaces", 8, SCOPE_SIZE)?;
         let approvals = handle("approvals", 4, APPROVAL_SIZE)?;
-        let images = handle("images", 4, 8)?;
+        let images = handle("images", 4, IMAGE_SIZE)?;
         let counters = handle("counters", 4, 8)?;
         let events = handle("events", 0, 0)?;
 
@@ -225,10 +234,13 @@ impl ExecVerify {
         matches!(self.approvals.lookup(&tid.to_ne_bytes(), MapFlags::ANY), Ok(Some(_)))
     }
 
-    /// Number of the exec whose image a process runs; 0 when it is not known.
+    /// Number of the exec whose image a process runs; 0 when it is not known, or is an image that was killed.
     pub fn image_of(&self, process: i32) -> u64 {
         match self.images.lookup(&process.to_ne_bytes(), MapFlags::ANY) {
-            Ok(Some(bytes)) => bytes.try_into().map_or(0, u64::from_ne_bytes),
+            Ok(Some(bytes)) => match RunningImage::parse(&bytes) {
+                Some(RunningImage { exec, result: ExecResult::Verified }) => exec,
+                _ => 0,
+            },
             _ => 0,
         }
     }
@@ -236,8 +248,8 @@ impl ExecVerify {
     /// The exec numbers that some process runs now.
     pub fn live_images(&self) -> Vec<u64> {
         let value = |key: Vec<u8>| self.images.lookup(&key, MapFlags::ANY).ok().flatten();
-        let keys = self.images.keys();
-        keys.filter_map(value).filter_map(|bytes| bytes.try_into().ok().map(u64::from_ne_bytes)).collect()
+        let images = self.images.keys().filter_map(value);
+        images.filter_map(|bytes| RunningImage::parse(&bytes)).map(|image| image.exec).collect()
     }
 
     /// Keyed hash of an argv as it lies in the memory of a process: each string with its terminating zero.
@@ -257,12 +269,13 @@ impl ExecVerify {
         for (index, place) in values.iter_mut().enumerate() {
             *place = value(index as u32);
         }
-        let [verified, killed, ring_full, kill_failed, images_full] = values;
+        let [verified, killed, execs_lost, kill_failed, images_full, exits_lost] = values;
         let refusals = self.refusals();
         Counters {
             verified,
             killed,
-            ring_full: ring_full + refusals.ring_full,
+            execs_lost: execs_lost + refusals.ring_full,
+            exits_lost,
             kill_failed,
             images_full,
             missed: self.missed(),
@@ -278,19 +291,47 @@ impl ExecVerify {
     /// A reader of the events. To be polled by one thread.
     pub fn reader<'cb>(
         &'cb self,
-        mut on_event: impl FnMut(abi::Event) + 'cb,
+        mut on_event: impl FnMut(event::Event) + 'cb,
         mut on_garbage: impl FnMut() + 'cb,
-    ) -> Result<RingBuffer<'cb>, Error> {
+    ) -> Result<Reader<'cb>, Error> {
         let mut builder = RingBufferBuilder::new();
         let callback = move |bytes: &[u8]| {
-            match abi::Event::parse(bytes) {
+            match event::Event::parse(bytes) {
                 Some(event) => on_event(event),
                 None => on_garbage(),
             }
             0
         };
         builder.add(&self.events, callback).map_err(Error::bpf("listened to"))?;
-        builder.build().map_err(Error::bpf("listened to"))
+        let ring = builder.build().map_err(Error::bpf("listened to"))?;
+        Ok(Reader { ring })
+    }
+}
+
+/// Reads events in the order in which they happened, cpu by cpu.
+pub struct Reader<'cb> {
+    ring: RingBuffer<'cb>,
+}
+
+impl Reader<'_> {
+    /// Waits until there is an event, or the bell can be read. False: there was none of it for `patience`.
+    pub fn wait(&self, bell: &OwnedFd, patience: Duration) -> io::Result<bool> {
+        // SAFETY: the ring keeps its descriptor open for as long as it is borrowed.
+        let epoll = unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) };
+        let mut fds = [PollFd::new(&epoll, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
+        let limit = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        match poll(&mut fds, Some(&limit)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads all that is there.
+    pub fn read(&self) {
+        if let Err(error) = self.ring.consume() {
+            tracing::error!(%error, "the exec events cannot be read");
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Programs {
     /// Leave a byte in the file that their first variable, or their working directory, is called like.
     pub by_environment: PathBuf,
     pub by_cwd: PathBuf,
+    pub family: PathBuf,
 }
 
 pub fn programs() -> &'static Programs {
@@ -69,8 +70,18 @@ pub fn programs() -> &'static Programs {
             evil: build("effect.c", "evil", &["-DFIXED=\"evil\""]),
             by_environment: build("effect.c", "by-environment", &["-DBY_ENVIRONMENT"]),
             by_cwd: build("effect.c", "by-cwd", &["-DBY_CWD"]),
+            family: build("family.c", "family", &[]),
         }
     })
+}
+
+/// The decision that an event tells of: alone, or with the exec that came of it.
+pub fn decided(event: &pb::Event) -> Option<&pb::DecisionEvent> {
+    match event.kind.as_ref()? {
+        pb::event::Kind::Decision(decision) => Some(decision),
+        pb::event::Kind::Exec(exec) => exec.decision.as_ref(),
+        _ => None,
+    }
 }
 
 /// What a test says to a question.
@@ -182,6 +193,8 @@ impl Asker for TestAsker {
 pub struct TestSink {
     pub events: Mutex<Vec<pb::Event>>,
     pub losses: Mutex<HashMap<&'static str, u64>>,
+    /// Between which moments.
+    pub spans: Mutex<Vec<(u64, u64)>>,
 }
 
 impl EventSink for TestSink {
@@ -191,6 +204,11 @@ impl EventSink for TestSink {
 
     fn lost(&self, way: &'static str, count: u64) {
         *self.losses.lock().unwrap().entry(way).or_default() += count;
+    }
+
+    fn lost_between(&self, way: &'static str, count: u64, since_us: u64, until_us: u64) {
+        self.spans.lock().unwrap().push((since_us, until_us));
+        self.lost(way, count);
     }
 }
 
@@ -203,6 +221,7 @@ pub struct World {
     pub pins: PathBuf,
     layers: Layers,
     cgroup: PathBuf,
+    ring_bytes: u32,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -220,11 +239,27 @@ fn mount_bpf(at: &Path) {
 impl World {
     /// With the verification alone, so that it is the same on each kernel.
     pub fn new(script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static) -> Self {
-        Self::with(Layers::Verify, script)
+        Self::with_both(Layers::Verify, 4 << 20, script)
     }
 
     pub fn with(
         layers: Layers,
+        script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_both(layers, 4 << 20, script)
+    }
+
+    /// With so much room for events that were not read yet.
+    pub fn with_ring(
+        ring_bytes: u32,
+        script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_both(Layers::Verify, ring_bytes, script)
+    }
+
+    fn with_both(
+        layers: Layers,
+        ring_bytes: u32,
         script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
     ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -262,6 +297,7 @@ impl World {
             layers,
             folder,
             cgroup,
+            ring_bytes,
             runtime: Some(runtime),
         };
         world.load();
@@ -271,14 +307,9 @@ impl World {
     /// Loads a gate (again), as a new loader would.
     pub fn load(&mut self) {
         let (asker, sink) = (Arc::clone(&self.asker), Arc::clone(&self.sink));
-        let gate = ExecGate::load(
-            &self.pins,
-            self.layers,
-            asker,
-            sink,
-            self.runtime.as_ref().unwrap().handle().clone(),
-        )
-        .unwrap();
+        let handle = self.runtime.as_ref().unwrap().handle().clone();
+        let gate =
+            ExecGate::load_with_ring(&self.pins, self.layers, asker, sink, handle, self.ring_bytes).unwrap();
         gate.add_scope(&self.scope).unwrap();
         self.gate = Some(gate);
     }
