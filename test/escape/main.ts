@@ -4,20 +4,26 @@
 
 import { isThere } from "./programs.js";
 import { count, line, summary } from "./report.js";
-import { runWays } from "./run.js";
+import { runSolo, runWays } from "./run.js";
 import { setUp } from "./setup.js";
+import { SOLO } from "./solo.js";
 import { WAYS } from "./ways.js";
 
 async function main(): Promise<boolean> {
   const only = new RegExp(process.env.CLAWSEC_ESCAPE_ONLY ?? "");
   const ways = WAYS.filter(({ id }) => only.test(id));
-  if (ways.length === 0) throw new Error(`No way's id matches CLAWSEC_ESCAPE_ONLY ("${only.source}").`);
+  const solo = SOLO.filter(({ id }) => only.test(id));
+  if (ways.length + solo.length === 0)
+    throw new Error(`No way's id matches CLAWSEC_ESCAPE_ONLY ("${only.source}").`);
   const stage = await setUp();
   try {
     const here = ways.filter(({ needs }) => needs === undefined || isThere(stage.programs, needs));
     for (const way of ways.filter((one) => !here.includes(one)))
       console.log(`not here: ${way.id}: ${way.tries}: this kernel has nothing for it (${way.needs})`);
-    const results = await runWays(stage, here);
+    const results = [
+      ...(here.length > 0 ? await runWays(stage, here) : []),
+      ...(await runSolo(stage, solo, console.log)),
+    ];
     for (const result of results) console.log(line(result));
     console.log(summary(results));
     return count(results).isGood;

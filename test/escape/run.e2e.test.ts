@@ -2,8 +2,9 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { count, line, summary } from "./report.js";
-import { runWays } from "./run.js";
+import { runSolo, runWays } from "./run.js";
 import { type Stage, setUp } from "./setup.js";
+import { SOLO } from "./solo.js";
 import { ran, sh, shown, type Way } from "./way.js";
 import { WAYS } from "./ways.js";
 
@@ -68,6 +69,18 @@ describe("an escape run", () => {
     expect(bad.map(line)).toEqual([]);
     expect(summary(results)).toBe(`escape: ${SHORT.size} ways, 0 effects, ${SHORT.size} controls worked`);
   }, 240_000);
+
+  test("sees none with a sandbox of its own either", async () => {
+    const ids = ["policy-user-zero", "guard-symlink", "survive-signals", "descriptor-left-open"];
+    const said: string[] = [];
+    const results = await runSolo(
+      stage,
+      SOLO.filter(({ id }) => ids.includes(id)),
+      (text) => said.push(text),
+    );
+    expect(said).toEqual([]);
+    expect(summary(results)).toBe("escape: 4 ways, 0 effects, 4 controls worked");
+  }, 120_000);
 
   test("finds a way that works, and one that cannot work anywhere", async () => {
     const ways: Way[] = [

@@ -1,11 +1,13 @@
 // Runs the ways: each in a container without clawsec, where its effect must be seen, and in the sandbox, where it must not.
 
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { runContained } from "./container.js";
 import { type Outcome, outcome } from "./effects.js";
 import { makePlace, type Place, writePlan } from "./place.js";
 import { names, runSandboxed } from "./sandbox.js";
 import type { Stage } from "./setup.js";
+import type { Solo } from "./solo/way.js";
 import type { Control, Way } from "./way.js";
 
 /** What one way came to, with all subjects that tried it. */
@@ -17,6 +19,8 @@ export interface Result {
 
 /** The longest that a stage may take. */
 const STAGE_MS = 150_000;
+/** The longest that a way with a sandbox of its own may take. */
+const SOLO_MS = 30_000;
 
 let runs = 0;
 
@@ -72,4 +76,35 @@ function fewest(outcomes: readonly Outcome[]): Outcome {
 /** An effect counts when one subject had it. */
 function most(outcomes: readonly Outcome[]): Outcome {
   return outcomes.find((one) => one === "effect") ?? outcomes.find((one) => one === "not tried") ?? "none";
+}
+
+/** Tries those that need a sandbox of their own, one after the other. What goes wrong is "not tried". */
+export async function runSolo(
+  stage: Stage,
+  ways: readonly Solo[],
+  say: (text: string) => void,
+): Promise<readonly Result[]> {
+  const results: Result[] = [];
+  for (const way of ways) {
+    const attempt = async (kind: "control" | "sandbox"): Promise<Outcome> => {
+      runs += 1;
+      const folder = join(stage.folder, `${runs}-${way.id}`);
+      mkdirSync(folder);
+      try {
+        const late = new Promise<never>((_, reject) => {
+          setTimeout(() => reject(new Error(`it took longer than ${SOLO_MS} ms`)), SOLO_MS).unref();
+        });
+        return (await Promise.race([way[kind](stage, folder), late])) ? "effect" : "none";
+      } catch (error) {
+        say(`${way.id}: ${error instanceof Error ? error.message : String(error)}`);
+        return "not tried";
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    };
+    const control = await attempt("control");
+    const sandbox = await attempt("sandbox");
+    results.push({ way: { ...way, subjects: [way.who] }, control, sandbox });
+  }
+  return results;
 }

@@ -1,0 +1,162 @@
+// Ways across the border at the start and from outside: open descriptors, the audit's text, a process that joins, the loader's death.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Stage } from "../setup.js";
+import { asAgent, inBox, makeBox, onHost, textOf, until } from "./box.js";
+import type { Solo } from "./way.js";
+
+/** Runs a program with a pipe as descriptor 3; resolves with what came through it. */
+async function throughThree(
+  command: string,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): Promise<string> {
+  const child = spawn(command, args, { env: environment, stdio: ["ignore", "ignore", "ignore", "pipe"] });
+  let text = "";
+  child.stdio[3]?.on("data", (bytes: Buffer) => {
+    text += bytes.toString();
+  });
+  await once(child, "close");
+  return text;
+}
+
+const WRITE_ALL = "for n in 3 4 5 6 7 8 9 10 11 12; do echo EFFECT >&$n; done 2>/dev/null; true";
+
+const descriptors: Solo = {
+  id: "descriptor-left-open",
+  tries: "a descriptor that the caller of clawsec run has open",
+  layer: "loader: nothing is handed in",
+  who: "main",
+  control: async (stage) =>
+    (await throughThree("/usr/bin/bash", ["-c", WRITE_ALL], stage.clawsec.environment)).includes("EFFECT"),
+  async sandbox(stage, folder) {
+    const box = makeBox(stage, folder);
+    const args = [
+      "run",
+      "--name",
+      box.name,
+      "--policy",
+      box.policy,
+      "--",
+      "/usr/bin/bash",
+      "-c",
+      `${WRITE_ALL}; : > ran`,
+    ];
+    const text = await throughThree(join(stage.root, "bin/clawsec"), args, stage.clawsec.environment);
+    if (textOf(join(box.work, "ran")) === "" && !(await ran(box.work)))
+      throw new Error("descriptor-left-open: nothing ran.");
+    return text.includes("EFFECT");
+  },
+};
+
+const ran = (work: string) =>
+  until(() => {
+    try {
+      return readFileSync(join(work, "ran")).length >= 0;
+    } catch {
+      return false;
+    }
+  }, 2000);
+
+const isForged = (text: string) => text.split("\n").some((line) => line.startsWith("FORGED"));
+
+const forged: Solo = {
+  id: "audit-forged",
+  tries: "a line of the audit made by a line break in an argument",
+  layer: "audit: text is escaped",
+  who: "main",
+  control: async (_stage, folder) => {
+    mkdirSync(folder, { recursive: true });
+    return isForged(await onHost("printf 'argument: %s\\n' $'harmless\\nFORGED allow'", folder));
+  },
+  async sandbox(stage, folder) {
+    const box = makeBox(stage, folder);
+    await inBox(stage, box, "/usr/bin/nproc $'harmless\\nFORGED allow\\r\\nFORGED'");
+    let text = "";
+    for (let i = 0; i < 40 && !text.includes("FORGED"); i++) {
+      text = (await stage.clawsec.cli("audit", "search", "FORGED")).stdout;
+      await sleep(100);
+    }
+    if (!text.includes("FORGED")) throw new Error("audit-forged: the exec is not in the audit.");
+    return isForged(text);
+  },
+};
+
+/** Runs the program in the mount and pid namespaces of a process, as root of the host. */
+async function join_(pid: number, program: string, mark: string): Promise<void> {
+  const child = spawn("nsenter", ["-t", String(pid), "-m", "-p", "--", program], {
+    env: { MARK: mark, TOKEN: "EFFECT" },
+    stdio: "ignore",
+  });
+  const timer = setTimeout(() => child.kill("SIGKILL"), 5000);
+  await once(child, "close");
+  clearTimeout(timer);
+}
+
+const joined: Solo = {
+  id: "joined-root",
+  tries: "a denied program as root of the host that joins the sandbox, as docker exec does",
+  layer: "BPF exec verify: what runs is what was approved",
+  who: "root, from outside",
+  async control(stage, folder) {
+    const { work } = makeBox(stage, folder);
+    const host = spawn("unshare", ["-m", "-p", "-f", "--kill-child", "sleep", "20"], { stdio: "ignore" });
+    await sleep(300);
+    const pid = Number(textOf(`/proc/${host.pid}/task/${host.pid}/children`).trim());
+    if (pid > 0) await join_(pid, join(stage.programs, "denied/by-path"), join(work, "mark"));
+    const ended = once(host, "close");
+    host.kill("SIGKILL");
+    await ended;
+    return textOf(join(work, "mark")).includes("EFFECT");
+  },
+  async sandbox(stage, folder) {
+    const box = makeBox(stage, folder);
+    await inBox(stage, box, "echo $$ > started; sleep 20", ["--detach"]);
+    await until(() => textOf(join(box.work, "started")) !== "", 10_000);
+    const status = JSON.parse(await stage.clawsec.must("ps", "--json")) as {
+      sandboxes: Record<string, unknown>[];
+    };
+    const its = status.sandboxes.find(({ name }) => name === box.name);
+    const pid = Number(its?.pid ?? its?.initPid ?? its?.init);
+    if (!(pid > 0)) throw new Error(`joined-root: no pid in ${JSON.stringify(its)}`);
+    await join_(pid, "/opt/escape/denied/by-path", "/work/mark");
+    await stage.clawsec.cli("kill", box.name);
+    return textOf(join(box.work, "mark")).includes("EFFECT");
+  },
+};
+
+/** Tries a denied program again and again; never ends by itself before 8 s. */
+const AGAIN = (program: string) =>
+  `i=0; while [ $i -lt 800 ]; do echo x >> beat; MARK=$PWD/mark TOKEN=EFFECT ${program} 2>/dev/null; i=$((i+1)); read -t 0.01 < <(:); done`;
+
+/** The last one of a run: the loader is another one afterwards. */
+const orphaned: Solo = {
+  id: "loader-killed",
+  tries: "a denied program, tried all the time while the loader is killed",
+  layer: "BPF exec verify: what runs is what was approved",
+  who: "main",
+  async control(stage, folder) {
+    const { work } = makeBox(stage, folder);
+    const child = asAgent(AGAIN(join(stage.programs, "denied/by-path")), work);
+    const ended = once(child, "exit");
+    const isThere = await until(() => textOf(join(work, "mark")).includes("EFFECT"), 5000);
+    child.kill("SIGKILL");
+    await ended;
+    return isThere;
+  },
+  async sandbox(stage: Stage, folder) {
+    const box = makeBox(stage, folder);
+    await inBox(stage, box, AGAIN("/opt/escape/denied/by-path"), ["--detach"]);
+    if (!(await until(() => textOf(join(box.work, "beat")).length > 10, 10_000)))
+      throw new Error("loader-killed: nothing ran in the sandbox.");
+    process.kill(Number(textOf(join(stage.clawsec.runtime, "loader.pid"))), "SIGKILL");
+    await sleep(1500);
+    return textOf(join(box.work, "mark")).includes("EFFECT");
+  },
+};
+
+export const borderSolo: readonly Solo[] = [descriptors, forged, joined, orphaned];
