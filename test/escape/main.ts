@@ -2,6 +2,7 @@
 //
 // CLAWSEC_ESCAPE_ONLY (a regular expression: only ways whose id matches), CLAWSEC_ESCAPE_KEEP (leave the files).
 
+import { leaks } from "./leaks.js";
 import { isThere } from "./programs.js";
 import { count, line, summary } from "./report.js";
 import { runSolo, runWays } from "./run.js";
@@ -16,6 +17,8 @@ async function main(): Promise<boolean> {
   if (ways.length + solo.length === 0)
     throw new Error(`No way's id matches CLAWSEC_ESCAPE_ONLY ("${only.source}").`);
   const stage = await setUp();
+  let isGood = false;
+  let last = "";
   try {
     const here = ways.filter(({ needs }) => needs === undefined || isThere(stage.programs, needs));
     for (const way of ways.filter((one) => !here.includes(one)))
@@ -25,11 +28,18 @@ async function main(): Promise<boolean> {
       ...(await runSolo(stage, solo, console.log)),
     ];
     for (const result of results) console.log(line(result));
-    console.log(summary(results));
-    return count(results).isGood;
+    last = summary(results);
+    isGood = count(results).isGood;
   } finally {
     await stage.close();
   }
+  const left =
+    process.env.CLAWSEC_ESCAPE_KEEP === undefined
+      ? leaks([stage.folder, stage.clawsec.runtime], stage.listeners.link)
+      : [];
+  for (const thing of left) console.error(`escape: left behind: ${thing}`);
+  console.log(last);
+  return isGood && left.length === 0;
 }
 
 process.exitCode = (await main().catch((error: unknown) => {
