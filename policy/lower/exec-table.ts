@@ -1,5 +1,5 @@
-// Exec rules as the exec gate's table. The gate knows the path of the image that the kernel will load, and no more:
-// a rule that looks at the path alone decides there; what looks at more is asked about, from the first row on that
+// Exec rules as the exec gate's table. The gate knows the path of the image that the kernel will load and the names in
+// its environment, and no more: a rule that looks at these alone decides there; what looks at more is asked about, from the first row on that
 // could be about it. The table is not used for scripts and for files without a name.
 //
 // Order, so that a row never decides what another rule has a say in: the ways into subjects (whoever enters must be
@@ -11,7 +11,7 @@ import {
   type FactsNeeded,
   Verdict,
 } from "../../proto/gen/clawsec/v1/loader.js";
-import { ANY_PATH, pathExpression } from "../match/expression.js";
+import { ANY_PATH, pathExpression, textExpression } from "../match/expression.js";
 import type { ExecRule, Policy, RuleAction } from "../model.js";
 import type { View } from "./host.js";
 import { readOnly } from "./read-only.js";
@@ -74,6 +74,7 @@ function entries(policy: Policy): ExecRow[] {
         executable: way.executable.length === 0 ? "" : pathExpression(way.executable, { subtree: false }),
         verdict: Verdict.ASK,
         message: "",
+        environment: "",
       })),
   );
 }
@@ -92,6 +93,7 @@ function ask(rule: ExecRule): ExecRow[] {
       executable: rule.executable.length === 0 ? "" : pathExpression(rule.executable, { subtree: false }),
       verdict: Verdict.ASK,
       message: "",
+      environment: rule.environment.length === 0 ? "" : textExpression(rule.environment),
     },
   ];
 }
@@ -101,7 +103,7 @@ function rowOf(rule: ExecRule, policy: Policy): ExecRow[] {
     // What it would have done goes into the audit, and only an answer carries it there.
     return rule.action === "deny" || rule.action === "hold" ? ask(rule) : [];
   }
-  if (rule.action === "hold" || beyondPath(rule).length > 0) return ask(rule);
+  if (rule.action === "hold" || beyondTable(rule).length > 0) return ask(rule);
   const permits = rule.action !== "deny";
   return ask(rule).map((row) => ({
     ...row,
@@ -125,13 +127,20 @@ function permitted(executable: string, subjects: readonly string[], policy: Poli
 function last(policy: Policy): ExecRow[] {
   const action = policy.defaults.exec;
   if (action === "hold") return [];
-  const row = { rule: "exec/default", verdict: ROW_VERDICTS[action] };
+  const row = { rule: "exec/default", verdict: ROW_VERDICTS[action], environment: "" };
   return action === "deny"
     ? [{ ...row, subjects: [], executable: "", message: "no rule allows it" }]
     : [{ ...row, ...permitted("", [], policy), message: "" }];
 }
 
 /** What a rule looks at that the table does not know, in words. */
+function beyondTable(rule: ExecRule): string[] {
+  return beyondPath(rule).filter((fact) => fact !== ENVIRONMENT);
+}
+
+const ENVIRONMENT = "environment";
+
+/** What a rule looks at beside the path, in words. */
 function beyondPath(rule: ExecRule): string[] {
   const facts: readonly (readonly [boolean, string])[] = [
     [rule.sha256.length > 0, "content"],
@@ -139,7 +148,7 @@ function beyondPath(rule: ExecRule): string[] {
     [rule.inWorkspace !== undefined, "workspace"],
     [rule.argv !== undefined, "arguments"],
     [rule.cwd.length > 0, "working directory"],
-    [rule.environment.length > 0, "environment"],
+    [rule.environment.length > 0, ENVIRONMENT],
     [rule.parent.length > 0, "caller"],
     [rule.ancestor.length > 0, "ancestors"],
     [rule.category.length > 0, "category"],
@@ -177,11 +186,11 @@ function explain(rule: ExecRule, policy: Policy, capabilities: Capabilities, rep
       `${looks}; ${verified}`,
       "the exec gate's table goes by paths, and such files have none",
     );
-  } else if (facts.length > 0) {
+  } else if (beyondTable(rule).length > 0) {
     say(
       "supervisor",
       `${looks}; ${verified}`,
-      `the exec gate's table knows only the path, not the ${facts.join(", ")}`,
+      `the exec gate's table knows only the path and the environment, not the ${beyondTable(rule).join(", ")}`,
     );
   } else {
     say(

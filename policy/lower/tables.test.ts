@@ -42,9 +42,17 @@ function isFor({ subjects }: { subjects: string[] }, subject: string): boolean {
 }
 
 /** The exec gate: the first row that matches. */
-function execGate(table: ExecTable, subject: string, executable: string): ExecRow | undefined {
+function execGate(
+  table: ExecTable,
+  subject: string,
+  executable: string,
+  environment: readonly string[] = [],
+): ExecRow | undefined {
   return table.rows.find(
-    (row) => isFor(row, subject) && (row.executable === "" || whole(row.executable, executable)),
+    (row) =>
+      isFor(row, subject) &&
+      (row.executable === "" || whole(row.executable, executable)) &&
+      (row.environment === "" || environment.some((name) => whole(row.environment, name))),
   );
 }
 
@@ -171,7 +179,7 @@ describe("the exec gate's table", () => {
           );
           const table = tables(p).exec;
           for (const [facts, subject, parent, at] of questionsAsked) {
-            const row = execGate(table, subject, facts.executable);
+            const row = execGate(table, subject, facts.executable, facts.environmentNames);
             if (row === undefined || row.verdict === Verdict.ASK) {
               questions++;
               continue;

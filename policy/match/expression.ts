@@ -42,6 +42,12 @@ export function requestPathExpression(patterns: readonly string[]): string {
   return `^(?:${alternatives.length === 0 ? NOTHING : alternatives.join("|")})$`;
 }
 
+/** One expression for a list of patterns for a name, as `compileText` reads them: "*" is any text. */
+export function textExpression(patterns: readonly string[]): string {
+  const names = patterns.flatMap(expandBraces).map((pattern) => plain(tokenize(pattern), "[^\\x00]"));
+  return `^${group(names)}$`;
+}
+
 function requestSequence(pattern: string): string {
   const parts = pattern.replace(/^\//, "").split("/");
   return parts

@@ -16,7 +16,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn shown(argv: &[Vec<u8>]) -> Vec<String> {
+/// Bytes as text, each.
+pub fn texts(argv: &[Vec<u8>]) -> Vec<String> {
     argv.iter().map(|argument| text(argument)).collect()
 }
 
@@ -46,7 +47,7 @@ pub fn action(call: &Call, image: &Image, cwd: &[u8], exec_id: String) -> pb::Ex
         executable: text(&loaded.path),
         script: script.map(|file| text(&file.path)).unwrap_or_default(),
         // Since Linux 5.18 a missing argv[0] is an empty one: that is what the program gets.
-        argv: if call.argv.is_empty() { vec![String::new()] } else { shown(&call.argv) },
+        argv: if call.argv.is_empty() { vec![String::new()] } else { texts(&call.argv) },
         argv_truncated: false,
         nested_scripts: image.nested().iter().map(|file| text(&file.path)).collect(),
         cwd: text(cwd),
@@ -68,7 +69,7 @@ pub fn unresolved(call: &Call) -> pb::ExecAction {
     pb::ExecAction {
         requested_path: text(&call.path),
         executable: text(&call.path),
-        argv: shown(&call.argv),
+        argv: texts(&call.argv),
         argv_truncated: true,
         argv_hash: argv_hash(&call.argv, [&call.path, &call.path, &[], &[]]),
         ..Default::default()

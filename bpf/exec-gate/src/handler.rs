@@ -66,8 +66,8 @@ impl NotifyHandler for ExecHandler {
     fn handle(&self, notification: Notification) {
         // A thread that calls again has failed with what was approved before.
         self.shared.revoke_any(notification.tid);
-        let Some(request) = self.read(notification) else { return };
-        match self.tabled(&request).or_else(|| self.cached(&request)) {
+        let Some(mut request) = self.read(notification) else { return };
+        match self.tabled(&mut request).or_else(|| self.cached(&request)) {
             Some(decision) => match decision.verdict() {
                 pb::Verdict::Allow | pb::Verdict::Log if self.must_stop(&request, &decision) => {
                     let this = self.clone();

@@ -88,6 +88,11 @@ impl Notification {
         sys::seccomp_id_valid(self.listener.fd.as_fd(), self.id)
     }
 
+    /// Address of the environment of a call of execve or execveat.
+    pub fn envp(&self) -> u64 {
+        self.args[if self.syscall == libc::SYS_execve { 2 } else { 3 }]
+    }
+
     /// Lets the kernel carry the call out. It reads all memory again: never a decision about that memory by itself.
     pub fn respond_continue(self) -> io::Result<()> {
         self.send(0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32)

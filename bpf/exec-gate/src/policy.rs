@@ -2,9 +2,11 @@
 
 use clawsec_core::pb;
 
+use crate::bpf::abi::ENVIRONMENT_MAX;
 use crate::handler::{ExecHandler, Request};
 use crate::resolve::Kind;
 use crate::table::{ExecTable, TableError};
+use crate::{facts, tracee};
 
 /// The exec gate's part of a policy, ready for use.
 #[derive(Debug, Default)]
@@ -42,8 +44,9 @@ impl ExecPolicy {
 }
 
 impl ExecHandler {
-    /// What the table in force says about an exec; `None`: it is to be asked about.
-    pub(crate) fn tabled(&self, request: &Request) -> Option<pb::Decision> {
+    /// What the table in force says about an exec; `None`: it is to be asked about. Reads the environment if a row looks
+    /// at it.
+    pub(crate) fn tabled(&self, request: &mut Request) -> Option<pb::Decision> {
         let policy = self.sandbox.policy();
         let table = policy.table.as_ref()?;
         // A table that was swapped in waits for its epoch.
@@ -56,11 +59,24 @@ impl ExecHandler {
         }
         // An expression is about text, and lossy text would be the name of another file.
         let path = std::str::from_utf8(&file.path).ok()?;
-        let row = table.find(&request.subject.name, path)?;
+        let (tid, envp) = (request.task.tid, request.notification.envp());
+        let (mut names, mut hashed) = (None, None);
+        let row = table.find(&request.subject.name, path, || {
+            if names.is_none() {
+                let environment = tracee::read_environment(tid, envp, ENVIRONMENT_MAX).ok()?;
+                // One that cannot be compared later is asked about, and denied with its reason.
+                hashed = Some(self.hashed(&environment.block?));
+                names = Some(facts::texts(&environment.names.items).into());
+            }
+            names.clone()
+        })?;
         if row.verdict == pb::Verdict::Ask {
             return None;
         }
+        request.environment = hashed;
+        let depends_on = hashed.map(|_| pb::ExecFact::Environment.into()).into_iter().collect();
         Some(pb::Decision {
+            depends_on,
             verdict: row.verdict.into(),
             rule: row.rule.clone(),
             layer: "table".into(),

@@ -11,8 +11,7 @@ impl ExecHandler {
     /// Asks about an exec, with all facts that a policy may need.
     pub(crate) fn ask(&self, mut request: Request) {
         // Only for a question: nothing that is cached depends on them.
-        let envp =
-            request.notification.args[if request.notification.syscall == libc::SYS_execve { 2 } else { 3 }];
+        let envp = request.notification.envp();
         match facts::complete(&mut request.action, &mut request.process, request.task.tid, envp) {
             Ok(environment) => {
                 request.environment = environment.map(|block| self.hashed(&block));

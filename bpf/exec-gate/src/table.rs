@@ -5,10 +5,10 @@
 //! paths. What was found is kept for the next exec.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clawsec_core::{pb, re2};
-use regex::{RegexSet, RegexSetBuilder};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Hir, HirKind, Look, LookSet};
 
@@ -54,6 +54,8 @@ pub struct Row {
     /// What the caller is told on a denial.
     pub message: String,
     subjects: Vec<String>,
+    // Of which one name of the environment must match.
+    environment: Option<Regex>,
 }
 
 impl Row {
@@ -120,7 +122,7 @@ pub struct ExecTable {
     any: Vec<usize>,
     sets: Vec<Set>,
     beginnings: Beginnings,
-    // By subject, NUL and path. Also keeps two threads from matching at the same time, which would take more memory.
+    // By the first row that counts, NUL, subject, NUL and path. Also keeps two threads from matching at the same time, which would take more memory.
     found: Mutex<Cache<String, Option<usize>>>,
 }
 
@@ -208,23 +210,42 @@ impl ExecTable {
         }
     }
 
-    /// The first row that holds for a subject and a whole path.
-    pub fn find(&self, subject: &str, path: &str) -> Option<&Row> {
-        let key = format!("{subject}\0{path}");
+    /// The first row that holds for a subject, a whole path and an environment. `names` gives the names of its
+    /// variables, and is asked only when a row looks at them; `None`: they are not known, and no row is found.
+    pub fn find(
+        &self,
+        subject: &str,
+        path: &str,
+        mut names: impl FnMut() -> Option<Arc<[String]>>,
+    ) -> Option<&Row> {
+        let mut from = 0;
+        loop {
+            let index = self.find_from(from, subject, path)?;
+            let row = &self.rows[index];
+            match &row.environment {
+                Some(expression) if !names()?.iter().any(|name| expression.is_match(name)) => {
+                    from = index + 1;
+                }
+                _ => return Some(row),
+            }
+        }
+    }
+
+    fn find_from(&self, from: usize, subject: &str, path: &str) -> Option<usize> {
+        let key = format!("{from}\0{subject}\0{path}");
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match found.get(&key) {
+        match found.get(&key) {
             Some(index) => index,
             None => {
-                let index = self.search(subject, path);
+                let index = self.search(from, subject, path);
                 found.put(key, index);
                 index
             }
-        };
-        index.map(|index| &self.rows[index])
+        }
     }
 
-    fn search(&self, subject: &str, path: &str) -> Option<usize> {
-        let holds = |index: &usize| self.rows[*index].holds_for(subject);
+    fn search(&self, from: usize, subject: &str, path: &str) -> Option<usize> {
+        let holds = |index: &usize| *index >= from && self.rows[*index].holds_for(subject);
         let exact = self.exact.get(path).and_then(|rows| rows.iter().copied().find(holds));
         let any = self.any.iter().copied().find(holds);
         let mut best = [exact, any].into_iter().flatten().min();
@@ -254,7 +275,26 @@ fn check(row: &pb::ExecRow) -> Result<Row, TableError> {
             });
         }
     };
-    Ok(Row { rule: row.rule.clone(), verdict, message: row.message.clone(), subjects: row.subjects.clone() })
+    let environment = (!row.environment.is_empty()).then(|| expression(row, &row.environment)).transpose()?;
+    Ok(Row {
+        rule: row.rule.clone(),
+        verdict,
+        message: row.message.clone(),
+        subjects: row.subjects.clone(),
+        environment,
+    })
+}
+
+// An expression for a whole name.
+fn expression(row: &pb::ExecRow, text: &str) -> Result<Regex, TableError> {
+    let fail = |why: String| TableError::Row { rule: row.rule.clone(), why };
+    let translated =
+        re2::translate(text).map_err(|error| fail(format!("its expression {text:?} {error}")))?;
+    RegexBuilder::new(&format!(r"\A(?:{translated})\z"))
+        .size_limit(SET_BYTES)
+        .dfa_size_limit(MATCHING_BYTES)
+        .build()
+        .map_err(|error| fail(format!("its expression {text:?} cannot be used: {error}")))
 }
 
 // The paths that an expression with both anchors means, if these are few and known in full.

@@ -191,3 +191,48 @@ fn scripts_memfds_deleted_files_and_names_that_are_no_text_are_asked_about() {
     effect(&world, &programs().effect, "ran");
     assert_eq!((world.questions(), world.count("ran")), (4, 1));
 }
+
+#[test]
+fn a_row_that_looks_at_the_environment_decides_by_its_names_and_binds_what_it_lets_through() {
+    // The actor's commands have one variable, TEST_SECRET.
+    let by_name =
+        |rule: &str, name: &str| pb::ExecRow { environment: name.into(), ..row(rule, "", pb::Verdict::Deny) };
+    let effect_row = || row("exec/effect", &path(&programs().effect), pb::Verdict::Allow);
+    let world = World::new(|_| deny());
+    apply(&world, 1, vec![by_name("exec/other", "^LD_[^\\x00]*$"), effect_row()]);
+    assert_eq!(effect(&world, &programs().effect, "ran").stdout, "exit 0\n");
+    world.asker.epoch.store(2, Ordering::Relaxed);
+    apply(&world, 2, vec![by_name("exec/loader", "^(?:LD_PRELOAD|TEST_[^\\x00]*)$"), effect_row()]);
+    let denied = effect(&world, &programs().effect, "denied");
+    assert_eq!(denied.stdout, format!("exit {}\n", libc::EACCES));
+    assert!(denied.stderr.contains("exec/loader"), "{denied:?}");
+    assert_eq!((world.count("ran"), world.count("denied"), world.questions()), (1, 0, 0));
+
+    // Whoever changes it after the row was passed by does not run.
+    world.asker.epoch.store(3, Ordering::Relaxed);
+    let program = &programs().by_environment;
+    let rows =
+        vec![by_name("exec/loader", "^food$"), row("exec/program", &path(program), pb::Verdict::Allow)];
+    apply(&world, 3, rows);
+    let folder = world.folder.path();
+    let ended =
+        world.run(&args([&"race-environment", &"thread", &"1000", &"good=1", &"f", program, &folder]));
+    println!("{}", ended.stdout.trim());
+    assert_eq!((world.count("food"), world.questions()), (0, 0), "the race was won");
+    assert!(world.count("good") > 0);
+}
+
+#[test]
+fn an_environment_that_is_too_long_to_be_bound_is_denied_where_a_row_looks_at_it() {
+    let world = World::new(|question| {
+        let Some(pb::question::Action::Exec(_)) = &question.action else { return deny() };
+        pb::Decision { depends_on: vec![pb::ExecFact::Environment.into()], ..allow() }
+    });
+    let names = pb::ExecRow { environment: "^A9$".into(), ..row("exec/names", "", pb::Verdict::Deny) };
+    apply(&world, 1, vec![names, row("exec/all", "", pb::Verdict::Allow)]);
+    let folder = world.folder.path();
+    let long = world.run(&args([&"exec-count", &"names", &"19000", &programs().effect, &folder, &"long"]));
+    assert_eq!(long.stdout, format!("errno {}\n", libc::EACCES), "{long:?}");
+    world.run(&args([&"exec-count", &"names", &"100", &programs().effect, &folder, &"short"]));
+    assert_eq!((world.count("long"), world.count("short")), (0, 1));
+}

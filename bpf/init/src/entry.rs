@@ -21,7 +21,8 @@ const MAX_SPEC: u64 = 1 << 20;
 
 /// Environment variables that make the loader, the C library or an interpreter run or load what the caller names, so
 /// that the program that starts would not be the one that was decided on. A trailing `*` stands for any rest.
-/// Sources: ld.so(8), glibc's `unsecure-envvars.h`, bash(1), node(1), python(1), perlrun(1), ruby(1), java(1), lua(1).
+/// Sources: ld.so(8), glibc's `unsecure-envvars.h`, bash(1), node(1), python(1), perlrun(1), ruby(1), java(1), lua(1),
+/// git(1), npm-config(7), make(1), gcc(1), less(1), R's `Startup`, .NET's startup hooks.
 const DANGEROUS: &[&str] = &[
     "LD_*",
     "GLIBC_TUNABLES",
@@ -45,6 +46,9 @@ const DANGEROUS: &[&str] = &[
     "BASH_FUNC_*",
     "SHELLOPTS",
     "BASHOPTS",
+    "BASH_LOADABLES_PATH",
+    "INPUTRC",
+    "FPATH",
     "PS4",
     "PROMPT_COMMAND",
     "ZDOTDIR",
@@ -52,23 +56,24 @@ const DANGEROUS: &[&str] = &[
     "NODE_PATH",
     "NODE_REPL_EXTERNAL_MODULE",
     "BUN_OPTIONS",
-    "PYTHONSTARTUP",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHONUSERBASE",
-    "PYTHONINSPECT",
-    "PYTHONBREAKPOINT",
-    "PYTHONEXECUTABLE",
-    "PYTHONWARNINGS",
+    // All of them: PYTHONPYCACHEPREFIX and PYTHONPLATLIBDIR load code as well, and new ones come.
+    "PYTHON*",
     "PERL5OPT",
     "PERL5LIB",
     "PERLLIB",
     "PERL5DB",
+    "PERLIO",
     "RUBYOPT",
     "RUBYLIB",
+    "RUBYSHELL",
+    "GEM_HOME",
+    "GEM_PATH",
+    "BUNDLE_*",
     "JAVA_TOOL_OPTIONS",
     "JDK_JAVA_OPTIONS",
     "_JAVA_OPTIONS",
+    "IBM_JAVA_OPTIONS",
+    "CLASSPATH",
     "LUA_INIT*",
     "LUA_PATH*",
     "LUA_CPATH*",
@@ -77,6 +82,35 @@ const DANGEROUS: &[&str] = &[
     "OPENSSL_CONF",
     "OPENSSL_MODULES",
     "OPENSSL_ENGINES",
+    // Git runs what these name, or reads a configuration that names it.
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_ASKPASS",
+    "GIT_EDITOR",
+    "GIT_SEQUENCE_EDITOR",
+    "GIT_PAGER",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PROXY_COMMAND",
+    "GIT_EXEC_PATH",
+    "GIT_TEMPLATE_DIR",
+    "GIT_CONFIG*",
+    // npm reads its settings in any case, and these name what its scripts run with.
+    "npm_config_*",
+    "NPM_CONFIG_*",
+    "MAKEFLAGS",
+    "GNUMAKEFLAGS",
+    "MAKEFILES",
+    "GCC_EXEC_PREFIX",
+    "COMPILER_PATH",
+    "LESSOPEN",
+    "LESSCLOSE",
+    "R_PROFILE*",
+    "R_ENVIRON*",
+    "DOTNET_STARTUP_HOOKS",
+    "CORECLR_*",
+    "COR_*",
+    "VIMINIT",
+    "EXINIT",
 ];
 
 /// Never returns.
@@ -151,10 +185,40 @@ mod tests {
 
     #[test]
     fn a_variable_that_loads_code_is_dropped_and_its_neighbours_stay() {
-        for name in ["LD_PRELOAD", "LD_AUDIT", "BASH_FUNC_ls%%", "NODE_OPTIONS", "ENV", "LUA_INIT_5_4"] {
+        for name in [
+            "LD_PRELOAD",
+            "LD_AUDIT",
+            "BASH_FUNC_ls%%",
+            "NODE_OPTIONS",
+            "ENV",
+            "LUA_INIT_5_4",
+            "GLIBC_TUNABLES",
+            "GCONV_PATH",
+            "PYTHONPYCACHEPREFIX",
+            "PERL5OPT",
+            "PERL5LIB",
+            "RUBYOPT",
+            "JAVA_TOOL_OPTIONS",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_KEY_0",
+            "npm_config_node_options",
+            "NPM_CONFIG_SCRIPT_SHELL",
+        ] {
             assert!(is_dangerous(OsStr::new(name)), "{name}");
         }
-        for name in ["PATH", "HOME", "LDFLAGS", "ENVIRONMENT", "NODE_ENV", "LANG", "TERM"] {
+        for name in [
+            "PATH",
+            "HOME",
+            "LDFLAGS",
+            "ENVIRONMENT",
+            "NODE_ENV",
+            "LANG",
+            "TERM",
+            "GIT_AUTHOR_NAME",
+            "GIT_DIR",
+            "npm_package_name",
+            "MAKE",
+        ] {
             assert!(!is_dangerous(OsStr::new(name)), "{name}");
         }
     }

@@ -653,8 +653,13 @@ int main(int argc, char **argv) {
         printf("errno %d\n", errno);
         return 100;
     } else if (strcmp(mode, "fexec") == 0) {
-        // fexec PATH [ARGUMENT...]: by descriptor; a leading "mem:" copies it into a memfd first.
+        // fexec PATH [ARGUMENT...]: by descriptor; a leading "mem:" copies it into a memfd first, "gone:" removes it.
+        int gone = strncmp(rest[0], "gone:", 5) == 0;
+        if (gone)
+            rest[0] += 5;
         int from = open(strncmp(rest[0], "mem:", 4) ? rest[0] : rest[0] + 4, O_RDONLY | O_CLOEXEC);
+        if (gone && unlink(rest[0]))
+            fail("unlink");
         int fd = from;
         if (strncmp(rest[0], "mem:", 4) == 0) {
             fd = memfd_create("copy", MFD_CLOEXEC);
@@ -665,6 +670,15 @@ int main(int argc, char **argv) {
         }
         syscall(SYS_execveat, fd, "", rest, NULL, AT_EMPTY_PATH);
         printf("errno %d\n", errno);
+        return 100;
+    } else if (strcmp(mode, "check") == 0) {
+        // check PATH [ARGUMENT...]: AT_EXECVE_CHECK, and then for good.
+        const int execve_check = 0x10000;
+        int fd = open(rest[0], O_RDONLY | O_CLOEXEC);
+        int result = syscall(SYS_execveat, fd, "", rest, NULL, AT_EMPTY_PATH | execve_check);
+        printf("check %d\nwaiting\n", result ? errno : 0);
+        fflush(stdout);
+        execv(rest[0], rest);
         return 100;
     } else if (strcmp(mode, "watched") == 0) {
         watched(rest);
