@@ -33,6 +33,9 @@ for module in "/host$cache/$version/modules"/*.ko; do
 done
 $b ip link set lo up
 $b ln -s /proc/self/fd dev/fd
+$b ln -s fd/0 dev/stdin
+$b ln -s fd/1 dev/stdout
+$b ln -s fd/2 dev/stderr
 # switch_root and not chroot: AppArmor names a file from the root of its mount namespace.
 exec $b switch_root /root/new "$cache/busybox" sh /run/control/run.sh "$cache/busybox" \
     /run/control/stdout /run/control/stderr

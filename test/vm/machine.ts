@@ -78,12 +78,30 @@ export async function inVirtualMachine(run: MachineRun): Promise<Ended> {
   const nothing = { stdout: "", stderr: "", console: "" };
   if (missing !== undefined)
     throw new MachineError("failed", `the virtual machine cannot run: ${missing}`, nothing);
-  const control = mkdtempSync(join(tmpdir(), "clawsec-vm-"));
-  try {
-    return await boot(run, control);
-  } finally {
-    rmSync(control, { recursive: true, force: true });
+  const { bootAttempts } = machines[run.machine ?? "apparmor"];
+  for (let attempt = 1; ; attempt++) {
+    const control = mkdtempSync(join(tmpdir(), "clawsec-vm-"));
+    try {
+      return await boot(run, control);
+    } catch (error) {
+      if (attempt >= bootAttempts || !(error instanceof MachineError) || !crashedInBoot(error)) throw error;
+      console.error(
+        `vm: the kernel crashed before its init began, boot ${attempt} of ${bootAttempts}; again`,
+      );
+    } finally {
+      rmSync(control, { recursive: true, force: true });
+    }
   }
+}
+
+/** Whether the kernel crashed before it ran any program, so before it did anything that a test could be about. */
+export function crashedInBoot({ reason, output }: Pick<MachineError, "reason" | "output">): boolean {
+  // An init that fails ends with a panic of its own; the machine's says "init: " from its first steps on.
+  return (
+    reason === "failed" &&
+    /Oops|kernel BUG|Fatal exception/.test(output.console) &&
+    !/^init: |kill init/m.test(output.console)
+  );
 }
 
 async function boot(run: MachineRun, control: string): Promise<Ended> {

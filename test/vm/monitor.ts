@@ -6,6 +6,11 @@ export interface Monitor {
   readonly cache: string;
   /** For a boot with a short command, in milliseconds. */
   readonly timeoutMs: number;
+  /**
+   * How often it is booted when its kernel crashes before it has run a program. More than once only for a processor that
+   * is known to fail it.
+   */
+  readonly bootAttempts: number;
   /** Why it cannot run here, with the remedy; undefined when it can. */
   whyMissing(): string | undefined;
   /**

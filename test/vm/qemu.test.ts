@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { expect, test } from "vitest";
-import { inVirtualMachine, MachineError, type MachineName, machines } from "./machine.ts";
+import { crashedInBoot, inVirtualMachine, MachineError, type MachineName, machines } from "./machine.ts";
 import { describeInMachine } from "./suite.ts";
 
 /** Processes of the host that are such machines. */
@@ -28,6 +28,21 @@ async function failure(run: Promise<unknown>): Promise<MachineError> {
   if (error instanceof MachineError) return error;
   throw new Error(`expected a MachineError, got ${String(error)}`);
 }
+
+test.each([
+  ["a crash before init", "RIP: 0010:text_poke_early\nKernel panic - not syncing: Fatal exception", true],
+  [
+    "a crash under the command",
+    "init: the command begins\nKernel panic - not syncing: Fatal exception",
+    false,
+  ],
+  ["an init that fails", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200", false],
+  ["no init", "Kernel panic - not syncing: VFS: Unable to mount root fs", false],
+])("%s: is another boot tried", (_, console, again) => {
+  const output = { console, stdout: "", stderr: "" };
+  expect(crashedInBoot({ reason: "failed", output })).toBe(again);
+  expect(crashedInBoot({ reason: "timed out", output })).toBe(false);
+});
 
 const shell = (script: string) => ["sh", "-c", script];
 const minutes = 60_000;

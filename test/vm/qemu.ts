@@ -13,6 +13,9 @@ export function qemu(version: "6.1" | "6.12"): Monitor {
     cache,
     // Emulated, while the host builds: five times what it takes on a quiet host.
     timeoutMs: 90_000,
+    // Linux 6.12 patches its own code early in the boot (text_poke_early), and was seen to crash there in one boot of ten
+    // under emulation.
+    bootAttempts: 3,
     whyMissing() {
       if (!existsSync(join(cache, ".complete"))) return `${cache} is not there; run test/vm/install-qemu.sh`;
       if (existsSync(at("vmlinux"))) return undefined;

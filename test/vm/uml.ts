@@ -11,6 +11,7 @@ export const cache = join(process.env.CLAWSEC_CACHE ?? "/var/cache/clawsec", "vm
 export const userModeLinux: Monitor = {
   cache,
   timeoutMs: 45_000,
+  bootAttempts: 1,
   whyMissing() {
     return existsSync(join(cache, ".complete")) ? undefined : `${cache} is not there; run test/vm/install.sh`;
   },
