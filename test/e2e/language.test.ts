@@ -2,7 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Verdict } from "../../proto/gen/clawsec/v1/loader.js";
@@ -98,11 +98,25 @@ describe("what a file is", () => {
 });
 
 test("a script is seen also where it is the interpreter of another", async () => {
-  const script = `printf '#!/usr/bin/sh\necho ran\n' >middle.sh; printf '#!/usr/bin/sh\necho ran\n' >good.sh
-    printf '#!/workspace/middle.sh\n' >outer; printf '#!/workspace/good.sh\n' >other; chmod +x *.sh outer other
-    ./middle.sh; echo $?; ./outer; echo $?; ./other; echo $?`;
+  const files = {
+    "middle.sh": "#!/usr/bin/sh\necho ran\n",
+    "good.sh": "#!/usr/bin/sh\necho ran\n",
+    outer: "#!/opt/tools/middle.sh\n",
+    other: "#!/opt/tools/good.sh\n",
+  };
+  const tools = join(fixture.folder, "tools");
+  mkdirSync(tools);
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(tools, name), text, { mode: 0o755 });
+  const script = "cd /opt/tools; ./middle.sh; echo $?; ./outer; echo $?; ./other; echo $?";
+  expect((await run(script, { tools })).stdout).toBe("126\n126\nran\n0\n");
+});
+
+test("a script that can be changed and whose interpreter is a script is refused, where a plain one runs", async () => {
+  const script = `printf '#!/usr/bin/sh\necho ran\n' >good.sh; printf '#!/workspace/good.sh\n' >other; chmod +x good.sh other
+    ./other; echo $?; ./good.sh; echo $?`;
   const result = await run(script);
-  expect(result.stdout).toBe("126\n126\nran\n0\n");
+  expect(result.stdout).toBe("126\nran\n0\n");
+  expect(result.stderr).toContain("scripts on read-only mounts can be nested");
 });
 
 test("a program that is started without any argument has an empty one", async () => {
