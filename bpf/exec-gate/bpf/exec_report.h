@@ -124,9 +124,12 @@ static __always_inline __u32 append_path(struct draft *draft, __u32 offset, cons
         walk->bytes[--at & (CLAWSEC_PATH_MAX - 1)] = '/';
     __u64 size = CLAWSEC_PATH_MAX - at;
     barrier_var(size);
-    if (size > CLAWSEC_PATH_MAX || offset > 2 * CLAWSEC_PATH_MAX)
+    // 64 bits wide, and behind a barrier: older verifiers (6.1, 6.12) must see the bound on the register that is used.
+    __u64 place = offset;
+    barrier_var(place);
+    if (size > CLAWSEC_PATH_MAX || place > 2 * CLAWSEC_PATH_MAX)
         return 0;
-    if (bpf_probe_read_kernel(&draft->texts[offset], size, &walk->bytes[at & (CLAWSEC_PATH_MAX - 1)]))
+    if (bpf_probe_read_kernel(&draft->texts[place], size, &walk->bytes[at & (CLAWSEC_PATH_MAX - 1)]))
         return 0;
     return size;
 }
@@ -138,9 +141,11 @@ static __always_inline __u32 append_user(struct draft *draft, __u32 offset, __u6
     if (size > limit)
         size = limit;
     barrier_var(size);
-    if (size > limit || offset > sizeof(draft->texts) - limit)
+    __u64 place = offset;
+    barrier_var(place);
+    if (size > limit || place > sizeof(draft->texts) - limit)
         return 0;
-    if (bpf_probe_read_user(&draft->texts[offset], size, (void *)from)) {
+    if (bpf_probe_read_user(&draft->texts[place], size, (void *)from)) {
         *flags |= unreadable;
         return 0;
     }
@@ -163,8 +168,10 @@ static __always_inline void report_exec(struct task_struct *task, struct linux_b
     event->path_size = used;
     event->script_size = 0;
     // The interpreter's name is another string than the one that was executed.
-    if (bprm->interp != bprm->filename && used <= CLAWSEC_PATH_MAX) {
-        long size = bpf_probe_read_kernel_str(&draft->texts[used], CLAWSEC_PATH_MAX, bprm->filename);
+    __u64 after_path = used;
+    barrier_var(after_path);
+    if (bprm->interp != bprm->filename && after_path <= CLAWSEC_PATH_MAX) {
+        long size = bpf_probe_read_kernel_str(&draft->texts[after_path], CLAWSEC_PATH_MAX, bprm->filename);
         if (size > 1 && size <= CLAWSEC_PATH_MAX) {
             event->script_size = size - 1;
             used += size - 1;
