@@ -49,6 +49,18 @@ describe("locked rules", () => {
     expect(evaluate(p, run("/srv/a")).hold?.timeoutMs).toBe(300_000);
   });
 
+  test("deny where a held one's fact is not known, by the denial that is certain if there is one", () => {
+    const q = policy(`exec:
+  - { id: open, executable: "/usr/**", action: allow }
+  - { id: under-dash, executable: "/usr/{held,no}/*", ancestor: /usr/bin/dash, action: hold, locked: true }
+  - { id: certain, executable: "/usr/no/*", action: deny, locked: true }
+`);
+    // Who led to the caller is not known here.
+    expect(said(q, { ...run("/usr/no/a"), process: undefined })).toBe("DENY exec/certain");
+    expect(said(q, { ...run("/usr/held/a"), process: undefined })).toBe("DENY exec/under-dash");
+    expect(said(q, { ...run("/usr/a"), process: undefined })).toBe("ALLOW exec/open");
+  });
+
   test("stay enforced in a policy that observes", () => {
     const q = observing(p);
     expect(said(q, run("/usr/no"))).toBe("DENY exec/floor-deny");

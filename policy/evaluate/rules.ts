@@ -87,9 +87,12 @@ export function walk(policy: Policy, inquiry: Inquiry, moment: Moment | undefine
   let floor: Decider | undefined;
   let observed: Decider | undefined;
   let decided: Decider | undefined;
+  // A locked hold of which a fact is not known denies, unless a locked denial is certain: that one is what is told.
+  let unsure: Decider | undefined;
 
   const visit = (rank: number): boolean => {
     const rule = rules[rank] as RuleBase;
+    if (unsure !== undefined && !rule.locked) return true;
     const { why, unknown } = inquiry.match(rank);
     const matched = why === "" || unknown !== "";
     const isTimed = matched && (rule.when.length > 0 || (inquiry.hasRate && rule.rate !== undefined));
@@ -101,6 +104,10 @@ export function walk(policy: Policy, inquiry: Inquiry, moment: Moment | undefine
     const action = unknown === "" ? inquiry.actionOf(rule) : "deny";
     const decider: Decider = { rule, rank, id: rule.id, action, sentence: unknown };
     if (rule.locked) {
+      if (unknown !== "" && inquiry.actionOf(rule) !== "deny") {
+        unsure ??= decider;
+        return false;
+      }
       if (action === "deny") decided = decider;
       else if (action === "hold") floor ??= decider;
       return action === "deny";
@@ -114,6 +121,7 @@ export function walk(policy: Policy, inquiry: Inquiry, moment: Moment | undefine
   };
   if (every) rules.some((_, rank) => visit(rank));
   else inOrder(inquiry.candidates(), visit);
+  decided ??= unsure;
 
   const outcome = (decider: Decider, action: RuleAction, seen = observed): Outcome => ({
     decider,
