@@ -2,7 +2,7 @@
 // docs/policy.md has it. Nothing here asks the loader.
 
 import { type Action, type Evaluation, evaluate, type Policy } from "../../policy/index.js";
-import { ObservedProtocol, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { ExecFact, ObservedProtocol, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Attempt, MeantConnection, MeantExec } from "./attempt.js";
 import { STRICT_PORTS } from "./connections.js";
 import { expectFile } from "./expect-file.js";
@@ -90,6 +90,14 @@ function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: J
     (path) => isIn(path, NOEXEC) || (trees !== undefined && !isIn(path, trees)),
   );
   const isDenied = expected.outcome === "refused" && expected.held === false;
+  // The loader hands over one script. Where two can be changed, and the answer went by them, it refuses.
+  const writable = policy.sandbox.mounts.filter(({ mode }) => mode === "rw").map(({ target }) => target);
+  const isNested = meant.facts.nestedScripts.length > 0;
+  const changeable = meant.opened.slice(0, -1).find((path) => isIn(path, [...writable, ...NOEXEC]));
+  if (!isDenied && isNested && changeable !== undefined && evaluation.dependsOn.includes(ExecFact.SCRIPT)) {
+    const why = `${expected.why}, but ${changeable} is one of two scripts and can be changed`;
+    return { outcome: "refused", rule: undefined, held: false, why };
+  }
   if (closed === undefined || isDenied) return expected;
   // The exec fails by itself, so that what was to be held may have gone before it stood still.
   const why = `${expected.why}, but ${closed} cannot be executed there`;
