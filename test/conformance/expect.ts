@@ -90,18 +90,34 @@ function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: J
     (path) => isIn(path, NOEXEC) || (trees !== undefined && !isIn(path, trees)),
   );
   const isDenied = expected.outcome === "refused" && expected.held === false;
-  // The loader hands over one script. Where two can be changed, and the answer went by them, it refuses.
-  const writable = policy.sandbox.mounts.filter(({ mode }) => mode === "rw").map(({ target }) => target);
-  const isNested = meant.facts.nestedScripts.length > 0;
-  const changeable = meant.opened.slice(0, -1).find((path) => isIn(path, [...writable, ...NOEXEC]));
-  if (!isDenied && isNested && changeable !== undefined && evaluation.dependsOn.includes(ExecFact.SCRIPT)) {
-    const why = `${expected.why}, but ${changeable} is one of two scripts and can be changed`;
-    return { outcome: "refused", rule: undefined, held: false, why };
-  }
+  const nested = isDenied ? undefined : expectNested(policy, meant, evaluation, expected);
+  if (nested !== undefined) return nested;
   if (closed === undefined || isDenied) return expected;
   // The exec fails by itself, so that what was to be held may have gone before it stood still.
   const why = `${expected.why}, but ${closed} cannot be executed there`;
   return { ...expected, outcome: "refused", held: expected.held ? undefined : false, why };
+}
+
+/**
+ * The loader hands over one script. Where two are read, either could be changed, and the answer went by them, it refuses.
+ * What a name leads through (links, /proc) counts as well: such a name may be refused, and need not be.
+ */
+function expectNested(
+  policy: Policy,
+  { facts, opened }: MeantExec,
+  evaluation: Evaluation,
+  expected: Expected,
+): Expected | undefined {
+  if (facts.nestedScripts.length === 0 || !evaluation.dependsOn.includes(ExecFact.SCRIPT)) return undefined;
+  const writable = policy.sandbox.mounts.filter(({ mode }) => mode === "rw").map(({ target }) => target);
+  const changeable = opened.slice(0, -1).find((path) => isIn(path, [...writable, ...NOEXEC]));
+  if (changeable !== undefined) {
+    const why = `${expected.why}, but ${changeable} is one of two scripts and can be changed`;
+    return { outcome: "refused", rule: undefined, held: false, why };
+  }
+  if (opened[0] === facts.requestedPath) return undefined;
+  const why = `${expected.why}, but its name leads through what may be changed`;
+  return { outcome: "either", rule: undefined, held: undefined, why };
 }
 
 function expectConnection(policy: Policy, attempt: Attempt, meant: MeantConnection, judge: Judge): Expected {
