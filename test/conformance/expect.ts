@@ -90,7 +90,7 @@ function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: J
     (path) => isIn(path, NOEXEC) || (trees !== undefined && !isIn(path, trees)),
   );
   const isDenied = expected.outcome === "refused" && expected.held === false;
-  const nested = isDenied ? undefined : expectNested(policy, meant, evaluation, expected);
+  const nested = isDenied ? undefined : expectNested(policy, attempt, meant, evaluation, expected);
   if (nested !== undefined) return nested;
   if (closed === undefined || isDenied) return expected;
   // The exec fails by itself, so that what was to be held may have gone before it stood still.
@@ -104,6 +104,7 @@ function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: J
  */
 function expectNested(
   policy: Policy,
+  { call }: Attempt,
   { facts, opened }: MeantExec,
   evaluation: Evaluation,
   expected: Expected,
@@ -115,7 +116,9 @@ function expectNested(
     const why = `${expected.why}, but ${changeable} is one of two scripts and can be changed`;
     return { outcome: "refused", rule: undefined, held: false, why };
   }
-  if (opened[0] === facts.requestedPath) return undefined;
+  // By a descriptor the name is one of /proc or /dev.
+  const isByName = call.operation !== "exec" || call.how === "path";
+  if (isByName && opened[0] === facts.requestedPath) return undefined;
   const why = `${expected.why}, but its name leads through what may be changed`;
   return { outcome: "either", rule: undefined, held: undefined, why };
 }
