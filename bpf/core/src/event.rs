@@ -7,6 +7,9 @@ pub trait EventSink: Send + Sync + 'static {
     /// Takes one event; the sink fills `sequence`, `policy_hash`, and `time_us` when it is 0.
     fn emit(&self, event: pb::Event);
 
+    /// Fills in what an event has of the moment at which it happens, its `policy_hash`, where it is emitted later.
+    fn stamp(&self, _event: &mut pb::Event) {}
+
     /// Counts events that were lost before they reached the sink, by the way they were lost.
     fn lost(&self, way: &'static str, count: u64);
 

@@ -23,7 +23,7 @@ use crate::hold::Tracer;
 use crate::image::Headers;
 use crate::lineage::Lineage;
 use crate::notify::{self, NotifyHandler, Serving};
-use crate::observe::Rounds;
+use crate::order::Order;
 use crate::pending::{Decided, Pending, PendingExecs};
 use crate::policy::ExecPolicy;
 use crate::reason::Budget;
@@ -81,13 +81,12 @@ impl Sandbox {
 pub(crate) struct Shared {
     pub verify: ExecVerify,
     pub asker: Arc<dyn Asker>,
-    pub events: Arc<dyn EventSink>,
+    pub events: Arc<Order>,
     pub handle: Handle,
     pub lineage: Lineage,
     pub pending: Mutex<PendingExecs>,
     pub sandboxes: RwLock<HashMap<u32, Arc<Sandbox>>>,
     pub stopping: AtomicBool,
-    pub rounds: Rounds,
 }
 
 impl Shared {
@@ -189,13 +188,12 @@ impl ExecGate {
         let shared = Arc::new(Shared {
             verify,
             asker,
-            events,
+            events: Arc::new(Order::new(events)?),
             handle,
             lineage: Lineage::new(&boot_id),
             pending: Mutex::default(),
             sandboxes: RwLock::default(),
             stopping: AtomicBool::new(false),
-            rounds: Rounds::new()?,
         });
         let observer = observe::start(Arc::clone(&shared))?;
         Ok(Arc::new(Self { shared, observer: Some(observer) }))
@@ -292,9 +290,14 @@ impl ExecGate {
         });
     }
 
-    /// Returns when every exec and exit that BPF has seen so far was reported. Blocks for some milliseconds.
+    /// Where the other gates report: what they tell comes between the execs and exits as it happened.
+    pub fn events(&self) -> Arc<dyn EventSink> {
+        Arc::clone(&self.shared.events) as _
+    }
+
+    /// Returns when everything that was reported so far, and what BPF has seen, was told. Blocks for some milliseconds.
     pub fn settle(&self) {
-        self.shared.rounds.settle();
+        self.shared.events.settle();
     }
 
     /// Allows the next exec of the thread `tid` (the host's number), if it loads exactly `file` with `argv`. For

@@ -291,14 +291,6 @@ impl ExecHandler {
         self.finish_denial(notification, task, subject, facts::unresolved(call), process, &denial);
     }
 
-    /// Returns when the exec of a thread, which has happened, was reported: what is reported of it later comes after it.
-    pub async fn exec_reported(&self, tid: i32, exec: u64) {
-        if self.shared.pending().is_awaited(tid, exec) {
-            let shared = Arc::clone(&self.shared);
-            blocking(move || shared.rounds.settle()).await;
-        }
-    }
-
     /// Reports a decision that was carried out.
     pub fn report(
         &self,

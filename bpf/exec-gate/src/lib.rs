@@ -42,6 +42,7 @@ mod interpreter;
 mod lineage;
 pub mod notify;
 mod observe;
+mod order;
 mod pending;
 mod policy;
 mod probe;

@@ -1,77 +1,27 @@
 //! Reads what BPF saw, and looks after approvals that were never used and events that never came.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use clawsec_core::EventSink;
 
 use crate::bpf::abi::Counters;
 use crate::error::Error;
 use crate::gate::Shared;
+use crate::order::{Order, UNDER_WAY};
 use crate::{seen, sys};
 
 /// How often approvals and counters are looked at.
 const ROUND: Duration = Duration::from_millis(100);
 /// Events of this time are read together: a reader that wakes up for each one takes more time than it reads.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// Whoever waits for the events to be reported waits this long.
-const SETTLED: Duration = Duration::from_secs(1);
 /// An exec takes this long at most between its approval and its event, before it is asked what the thread does.
 const EXPECTED: Duration = Duration::from_millis(100);
 /// A thread that runs for this long after its approval without an event has failed to exec.
 const GIVEN_UP: Duration = Duration::from_secs(2);
-
-/// Lets others wait until all events that there are have been reported.
-#[derive(Debug)]
-pub struct Rounds {
-    bell: OwnedFd,
-    // How often the ring was read to its end, and how often it is wanted to have been.
-    state: Mutex<(u64, u64)>,
-    changed: Condvar,
-}
-
-impl Rounds {
-    pub fn new() -> Result<Self, Error> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let bell = bell.map_err(|error| Error::io("no eventfd for the exec events")(error.into()))?;
-        Ok(Self { bell, state: Mutex::default(), changed: Condvar::new() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (u64, u64)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns when each event of what happened before the call was reported, or after a second. Blocks for some
-    /// milliseconds at most while the thread reads.
-    pub fn settle(&self) {
-        let mut state = self.lock();
-        // One may be under way; the next one reads all.
-        let wanted = state.0 + 2;
-        state.1 = state.1.max(wanted);
-        // It fails only when the counter is full, and then the bell rings already.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-        let done = self.changed.wait_timeout_while(state, SETTLED, |state| state.0 < wanted);
-        if done.is_ok_and(|(_, waited)| waited.timed_out()) {
-            tracing::error!("the exec events were not read within {SETTLED:?}");
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        let state = self.lock();
-        state.0 < state.1
-    }
-
-    fn done(&self) {
-        // Nothing to read: nobody rang.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        self.lock().0 += 1;
-        self.changed.notify_all();
-    }
-}
 
 /// Starts the thread. It ends when `shared.stopping` is set.
 pub fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
@@ -79,6 +29,7 @@ pub fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
     let thread = std::thread::Builder::new()
         .name("exec-events".into())
         .spawn(move || {
+            let _told = Told(&shared.events);
             let on_event = |event| seen::report(&shared, &event);
             let on_garbage = || shared.events.lost("exec-event-unreadable", 1);
             let reader = match shared.verify.reader(on_event, on_garbage) {
@@ -92,17 +43,24 @@ pub fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
             let mut losses = Losses::default();
             let mut last = Instant::now();
             while !shared.stopping.load(Ordering::Relaxed) {
-                let rounds = &shared.rounds;
-                match if rounds.is_wanted() { Ok(false) } else { reader.wait(&rounds.bell, ROUND) } {
-                    Ok(true) if !rounds.is_wanted() => std::thread::sleep(TOGETHER),
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::error!(%error, "the exec events cannot be waited for");
-                        std::thread::sleep(ROUND);
+                let order = &shared.events;
+                if order.wanted().is_some() {
+                    std::thread::sleep(UNDER_WAY);
+                } else if order.is_waiting() {
+                    std::thread::sleep(TOGETHER);
+                } else {
+                    match reader.wait(order.bell(), ROUND) {
+                        Ok(true) if order.wanted().is_none() => std::thread::sleep(TOGETHER),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::error!(%error, "the exec events cannot be waited for");
+                            std::thread::sleep(ROUND);
+                        }
                     }
                 }
+                let until = order.moment();
                 reader.read();
-                rounds.done();
+                order.tell(until);
                 if last.elapsed() >= ROUND {
                     last = Instant::now();
                     losses.report(&shared);
@@ -110,12 +68,22 @@ pub fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
                 }
             }
             reader.read();
+            shared.events.end();
             losses.report(&shared);
         })
         .map_err(Error::io("no thread for the exec events"))?;
     let started = is_ready.recv();
     started.unwrap_or_else(|_| Err(Error::Refused("the thread for the exec events has ended".into())))?;
     Ok(thread)
+}
+
+/// However the thread ends, nothing waits for it to tell.
+struct Told<'a>(&'a Order);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// What was lost so far, and told.

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::{EventSink, pb};
 
-use crate::sys;
-
 /// What was decided about an exec, for the audit.
 #[derive(Debug)]
 pub(crate) struct Decided {
@@ -25,7 +23,6 @@ impl Decided {
     /// Reports a decision that no event of an exec will carry.
     pub fn report(self, events: &dyn EventSink) {
         events.emit(pb::Event {
-            time_us: sys::now_us(),
             sandbox: self.sandbox,
             subject: self.subject,
             process: Some(self.process),
@@ -76,11 +73,6 @@ impl PendingExecs {
     /// Number of the exec that is approved for a thread.
     pub fn exec_of(&self, tid: i32) -> Option<u64> {
         self.by_thread.get(&tid).map(|pending| pending.exec)
-    }
-
-    /// Whether the event of an exec of this thread is still to come.
-    pub fn is_awaited(&self, tid: i32, exec: u64) -> bool {
-        self.exec_of(tid) == Some(exec) || self.used.contains_key(&exec)
     }
 
     /// Takes one whose approval was taken back: it was not used.
@@ -135,7 +127,6 @@ mod tests {
         all.insert(7, pending(2));
         all.insert(7, pending(4));
         assert_eq!(all.exec_of(7), Some(4));
-        assert!(all.is_awaited(7, 2) && all.is_awaited(7, 4) && !all.is_awaited(8, 4));
         assert_eq!(all.take_seen(7, 2).map(|taken| taken.exec), Some(2));
         assert!(all.take_seen(7, 2).is_none());
         assert_eq!(all.take_seen(7, 4).map(|taken| taken.exec), Some(4));

@@ -82,14 +82,14 @@ pub fn report(shared: &Shared, event: &Event) {
         EventKind::Exec(_) | EventKind::Exit { .. } => event.exec,
     };
     lineage.describe(image, &mut process);
-    shared.events.emit(pb::Event {
-        time_us: sys::us_of_boot_ns(event.time),
+    let told = pb::Event {
         subject: subject.map(|subject| subject.name.clone()).unwrap_or_default(),
         sandbox: scope.map(|scope| scope.sandbox).unwrap_or_default(),
         process: Some(process),
         kind: Some(kind),
         ..Default::default()
-    });
+    };
+    shared.events.seen(event.time, told);
 }
 
 // What was approved for the exec that was seen.

@@ -32,7 +32,7 @@ const NO_SUBJECT: &str = "the decision names a subject that the sandbox does not
 impl ExecHandler {
     /// Lets the exec happen, holds the new image, and does what the second decision says.
     pub(crate) async fn hold(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
-        let (tid, exec) = (request.task.tid, request.exec);
+        let exec = request.exec;
         let subject = request.subject.name.clone();
         let process = request.process.clone();
         let expected = request.action.clone();
@@ -125,7 +125,6 @@ impl ExecHandler {
             decision.verdict = pb::Verdict::Deny.into();
         }
         let latency = received.elapsed().as_micros() as u64;
-        self.exec_reported(tid, exec).await;
         self.report(&subject, facts, process, &decision, latency);
         inquiry.settled(verdict, resumed_us);
     }
@@ -133,7 +132,7 @@ impl ExecHandler {
     /// Lets the exec happen, and stops the new image before it runs: to move the process to the subject that the
     /// decision names, to follow it until it has read its script, or both. An exec that fails moves nothing.
     pub(crate) async fn allow_stopped(self, request: Request, decision: pb::Decision) -> Carried {
-        let (tid, exec) = (request.task.tid, request.exec);
+        let exec = request.exec;
         let subject = request.subject.name.clone();
         let (action, process) = (request.action.clone(), request.process.clone());
         let received = request.notification.received;
@@ -184,7 +183,6 @@ impl ExecHandler {
                 let message = failed.and_then(Result::err).unwrap_or_else(|| "the gate ends".into());
                 let denial = ask::denial(decision.question_id, &message);
                 let latency = received.elapsed().as_micros() as u64;
-                self.exec_reported(tid, exec).await;
                 self.report(&subject, action, process, &denial, latency);
                 Carried::Refused
             }

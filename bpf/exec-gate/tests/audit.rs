@@ -357,3 +357,43 @@ fn a_ring_that_is_too_small_loses_events_and_says_how_many_and_when() {
     }
     assert!(!world.sink.spans.lock().unwrap().is_empty());
 }
+
+#[test]
+fn what_is_allowed_refused_and_ended_is_told_in_the_order_in_which_it_happened() {
+    let programs = programs();
+    let evil = programs.evil.to_str().unwrap();
+    let world = World::new(move |question| match &question.action {
+        Some(pb::question::Action::Exec(exec)) if exec.executable == evil => deny(),
+        _ => allow(),
+    });
+    let folder = world.folder.path();
+    let command = args([&"run", &programs.effect, &folder, &"ran", &"run", &programs.evil, &folder, &"no"]);
+    let (ran, refused) = command.split_at(4);
+    for _ in 0..40 {
+        // Three at once, and each calls what is refused right after what is allowed.
+        let actors: Vec<_> = (0..3).map(|_| world.start(ran)).collect();
+        for actor in actors {
+            assert_eq!(actor.wait().stdout, "exit 0\n");
+            assert_eq!(world.run(refused).stdout, format!("exit {}\n", libc::EACCES));
+        }
+    }
+    world.gate().settle();
+    let events = world.sink.events.lock().unwrap();
+    let kinds = |wanted: fn(&Kind) -> bool| {
+        events.iter().filter_map(|event| event.kind.as_ref()).filter(|kind| wanted(kind)).count()
+    };
+    assert_eq!(kinds(|kind| matches!(kind, Kind::Decision(_))), 120);
+    assert_eq!(kinds(|kind| matches!(kind, Kind::Exec(exec) if exec.verified)), 120);
+    for pair in events.windows(2) {
+        assert!(pair[0].time_us <= pair[1].time_us, "{pair:#?}");
+    }
+    // An exec comes before its end.
+    let mut running = std::collections::HashSet::new();
+    for event in events.iter() {
+        match event.kind.as_ref().unwrap() {
+            Kind::Exec(exec) => assert!(running.insert(exec.exec_id.clone())),
+            Kind::Exit(exit) if !exit.forked => assert!(running.remove(&exit.exec_id), "{exit:?}"),
+            _ => {}
+        }
+    }
+}

@@ -116,9 +116,10 @@ impl Gates {
         })?;
         let asker = Arc::new(broker.clone());
         let layers = clawsec_exec_gate::layers();
-        let (ask, emit) = (Arc::clone(&asker) as _, Arc::clone(&events));
-        let exec =
-            ExecGate::load(&pins, layers, ask, emit, Handle::current()).map_err(|error| error.to_string())?;
+        let ask = Arc::clone(&asker) as _;
+        let exec = ExecGate::load(&pins, layers, ask, events, Handle::current());
+        let exec = exec.map_err(|error| error.to_string())?;
+        let events = exec.events();
         let net = NetGate::new(Arc::clone(&asker) as _, Arc::clone(&events), Handle::current());
         let describe = Arc::new(Lineage(Arc::clone(&exec)));
         let inner = Inner {
@@ -170,7 +171,12 @@ impl Gates {
         Ok(())
     }
 
-    /// Returns when every exec and exit so far was reported. Blocks for some milliseconds.
+    /// Where to report what belongs between what the gates report.
+    pub fn events(&self) -> Arc<dyn EventSink> {
+        self.inner.exec.events()
+    }
+
+    /// Returns when everything so far was told. Blocks for some milliseconds.
     pub fn settle(&self) {
         self.inner.exec.settle();
     }

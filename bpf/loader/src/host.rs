@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use clawsec_core::EventSink as _;
+use clawsec_core::EventSink;
 use clawsec_proto as pb;
 use clawsec_sandbox::{Config, Error, Output, Sandbox, Sandboxes};
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub struct Setup {
 pub struct Host {
     sandboxes: Sandboxes,
     gates: Arc<Gates>,
-    spool: Arc<Spool>,
+    events: Arc<dyn EventSink>,
     instance: String,
     capabilities: RwLock<Vec<pb::Capability>>,
 }
@@ -72,16 +72,17 @@ impl Host {
     pub async fn open(setup: Setup) -> Result<Arc<Self>, String> {
         let Setup { runtime_dir, shim, tables, broker, spool } = setup;
         let instance = process::instance(&runtime_dir);
-        let gates = Gates::load(&instance, &runtime_dir, tables, broker, Arc::clone(&spool) as _)?;
+        let gates = Gates::load(&instance, &runtime_dir, tables, broker, spool)?;
+        let events = gates.events();
         let gates = Arc::new(gates);
         let config = Config { runtime_dir, instance: instance.clone(), shim, protected: Vec::new() };
         let opened = Sandboxes::open(config, Arc::clone(&gates) as _).await;
         let (sandboxes, cleaned) = opened.map_err(|error| error.to_string())?;
         for sentence in cleaned {
             tracing::warn!("an earlier loader left something: {sentence}");
-            spool.emit(sandbox_event("", pb::SandboxState::Killed, None, sentence));
+            events.emit(sandbox_event("", pb::SandboxState::Killed, None, sentence));
         }
-        let host = Self { sandboxes, gates, spool, instance, capabilities: RwLock::default() };
+        let host = Self { sandboxes, gates, events, instance, capabilities: RwLock::default() };
         host.probe().await;
         let host = Arc::new(host);
         tokio::spawn(Arc::clone(&host).watch_verification());
@@ -141,7 +142,7 @@ impl Host {
         })?;
         tracing::info!(sandbox = name, pid = info.init_pid, "created");
         let detail = "it was created; nothing of it runs yet".to_owned();
-        self.spool.emit(sandbox_event(&name, pb::SandboxState::Created, None, detail));
+        self.events.emit(sandbox_event(&name, pb::SandboxState::Created, None, detail));
         if let Ok(sandbox) = self.sandboxes.get(&name) {
             tokio::spawn(Arc::clone(self).report_end(sandbox));
         }
@@ -183,7 +184,7 @@ impl Host {
         };
         tracing::info!(sandbox = sandbox.name(), code = exit.code, signal = exit.signal, "{how}");
         let event = sandbox_event(sandbox.name(), info.state(), info.exit, detail);
-        self.spool.emit(pb::Event { policy_hash: info.policy_hash, ..event });
+        self.events.emit(pb::Event { policy_hash: info.policy_hash, ..event });
     }
 
     /// Lets the main command run.
@@ -193,7 +194,7 @@ impl Host {
             status(&error)
         })?;
         let detail = "its main command runs".to_owned();
-        self.spool.emit(sandbox_event(name, pb::SandboxState::Running, None, detail));
+        self.events.emit(sandbox_event(name, pb::SandboxState::Running, None, detail));
         Ok(info)
     }
 

@@ -179,9 +179,7 @@ impl EventSink for Spool {
         if event.time_us == 0 {
             event.time_us = now_us();
         }
-        if event.policy_hash.is_empty() && !event.sandbox.is_empty() {
-            event.policy_hash = self.tables.hash(&event.sandbox);
-        }
+        self.stamp(&mut event);
         // The sequence is not known yet: 10 bytes are the most it takes.
         let size = event.encoded_len() + 10;
         let mut state = self.lock();
@@ -201,6 +199,12 @@ impl EventSink for Spool {
         // A reader that has begun to wait for more events needs no word of each: that would cost more than the event.
         if waited == 0 || (waited < BATCH_EVENTS as u64 && waiting >= BATCH_EVENTS as u64) {
             self.wake();
+        }
+    }
+
+    fn stamp(&self, event: &mut pb::Event) {
+        if event.policy_hash.is_empty() && !event.sandbox.is_empty() {
+            event.policy_hash = self.tables.hash(&event.sandbox);
         }
     }
 

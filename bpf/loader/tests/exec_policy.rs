@@ -91,14 +91,10 @@ async fn the_table_decides_before_the_supervisor_and_changes_with_its_epoch() {
                 _ => None,
             };
             if let Some(decision) = decision {
-                let said = (decision.layer.clone(), decision.rule.clone(), decision.verdict());
-                decided.push((event.time_us, said));
+                decided.push((decision.layer.clone(), decision.rule.clone(), decision.verdict()));
             }
         }
     }
-    // A refusal is told at once, an exec when the kernel's report of it is read: their times say which was first.
-    decided.sort_by_key(|(time, _)| *time);
-    let decided: Vec<_> = decided.into_iter().map(|(_, said)| said).collect();
     let by = |layer: &str, rule: &str, verdict| (layer.to_owned(), rule.to_owned(), verdict);
     assert_eq!(
         decided,
