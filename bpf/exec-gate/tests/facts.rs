@@ -11,16 +11,11 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::pb;
 use clawsec_exec_gate::ExecPolicy;
-use common::{World, allow, args, decided, deny, hold, programs};
+use common::{World, allow, args, decided, deny, hold, programs, sha256};
 
 fn look_at_contents(world: &World, epoch: u64, sha256: bool) {
     let tables = pb::PolicyTables { epoch, facts: Some(pb::FactsNeeded { sha256 }), ..Default::default() };
     world.gate().apply(&world.scope.sandbox, ExecPolicy::compile(&tables).unwrap()).unwrap();
-}
-
-fn sha256(path: &Path) -> String {
-    let output = std::process::Command::new("sha256sum").arg(path).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().trim_start_matches('\\').to_owned()
 }
 
 fn executable(path: &Path) {

@@ -5,16 +5,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clawsec_core::pb;
-use clawsec_exec_gate::ExecPolicy;
-use common::{World, allow, args, deny, hold};
-
-fn tries() -> u64 {
-    std::env::var("CLAWSEC_RACE_TRIES").map_or(300, |number| number.parse().unwrap())
-}
+use common::{World, allow, args, hold};
 
 fn exec(question: &pb::Question) -> &pb::ExecAction {
     match &question.action {
@@ -207,110 +200,4 @@ fn a_held_script_that_is_denied_or_killed_runs_nothing() {
         }
         assert_eq!(actor.wait().stdout, "signal 9\n");
     }
-}
-
-// A script that is decided about by its content, while somebody else changes it all the time. Gives how often the other
-// content ran.
-fn race(first: &str, line: &str, racer: impl Fn(&Path, &Path) + Send + 'static, bound: bool) -> u64 {
-    let world = World::new(|_| allow());
-    let tables =
-        pb::PolicyTables { epoch: 1, facts: Some(pb::FactsNeeded { sha256: true }), ..Default::default() };
-    world.gate().apply(&world.scope.sandbox, ExecPolicy::compile(&tables).unwrap()).unwrap();
-    let folder = world.folder.path().display().to_string();
-    let (script, other) = (world.path("script"), world.path("other"));
-    let content = |word: &str| text(first, &line.replace("FOLDER", &folder), word);
-    write(&script, &content("good"));
-    write(&other, &content("evil"));
-    let good = sha256(&script);
-    let by_content = move |question: &pb::Question| {
-        let answer = if exec(question).script_sha256 == good { allow() } else { deny() };
-        if bound { by_script(answer) } else { answer }
-    };
-    world.asker.answer_with(by_content);
-    let over = Arc::new(AtomicBool::new(false));
-    let thread = std::thread::spawn({
-        let (over, script) = (Arc::clone(&over), script.clone());
-        move || {
-            while !over.load(Ordering::Relaxed) {
-                racer(&script, &other);
-                std::thread::sleep(std::time::Duration::from_micros(300));
-            }
-        }
-    });
-    let ended = world.run(&args([&"repeat", &tries().to_string(), &script]));
-    over.store(true, Ordering::Relaxed);
-    thread.join().unwrap();
-    println!("{}", ended.stdout.trim());
-    assert!(world.count("good") > 0, "{}", ended.stdout);
-    let counters = world.gate().counters();
-    assert_eq!((counters.kill_failed, counters.missed), (0, 0));
-    world.count("evil")
-}
-
-fn sha256(path: &Path) -> String {
-    let output = std::process::Command::new("sha256sum").arg(path).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
-}
-
-const SHELL: (&str, &str) = ("#!/bin/sh", "printf x >> FOLDER/WORD");
-const PYTHON: (&str, &str) = ("#!/usr/bin/python3 -IS", "open('FOLDER/WORD', 'a').write('x')");
-
-fn exchange(script: &Path, other: &Path) {
-    let flags = rustix::fs::RenameFlags::EXCHANGE;
-    rustix::fs::renameat_with(rustix::fs::CWD, script, rustix::fs::CWD, other, flags).unwrap();
-}
-
-fn rewrite(script: &Path, other: &Path) {
-    let (good, evil) = (fs::read(script).unwrap(), fs::read(other).unwrap());
-    // While it is being executed it cannot be opened.
-    let Ok(file) = fs::File::options().write(true).open(script) else { return };
-    file.write_all_at(&evil, 0).unwrap();
-    std::thread::sleep(std::time::Duration::from_micros(300));
-    file.write_all_at(&good, 0).unwrap();
-    drop(file);
-    std::thread::sleep(std::time::Duration::from_micros(300));
-}
-
-#[test]
-fn a_shell_script_that_is_exchanged_all_the_time_never_runs_as_the_other() {
-    assert_eq!(race(SHELL.0, SHELL.1, exchange, true), 0, "the race was won");
-}
-
-#[test]
-fn a_shell_script_that_is_edited_all_the_time_never_runs_as_the_other() {
-    assert_eq!(race(SHELL.0, SHELL.1, rewrite, true), 0, "the race was won");
-}
-
-#[test]
-fn a_python_script_that_is_exchanged_all_the_time_never_runs_as_the_other() {
-    assert_eq!(race(PYTHON.0, PYTHON.1, exchange, true), 0, "the race was won");
-}
-
-#[test]
-fn a_python_script_that_is_edited_all_the_time_never_runs_as_the_other() {
-    assert_eq!(race(PYTHON.0, PYTHON.1, rewrite, true), 0, "the race was won");
-}
-
-#[test]
-fn a_link_to_a_script_that_is_exchanged_all_the_time_never_leads_to_the_other() {
-    let racer = |script: &Path, other: &Path| {
-        if fs::symlink_metadata(script).unwrap().is_symlink() {
-            exchange(script, other);
-            return;
-        }
-        for (path, name) in [(script, "good-file"), (other, "evil-file")] {
-            let file = path.with_file_name(name);
-            fs::rename(path, &file).unwrap();
-            symlink(file, path).unwrap();
-        }
-    };
-    assert_eq!(race(SHELL.0, SHELL.1, racer, true), 0, "the race was won");
-}
-
-#[test]
-fn a_script_that_the_answer_does_not_go_by_can_be_another_one() {
-    // The control: without the binding the race is won now and then.
-    let won = race(SHELL.0, SHELL.1, exchange, false) + race(PYTHON.0, PYTHON.1, rewrite, false);
-    println!("won {won}");
-    assert!(won > 0);
 }

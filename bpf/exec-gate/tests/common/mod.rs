@@ -1,216 +1,33 @@
 //! A world for one test: a private bpf file system, a scratch cgroup with two subjects, a gate, an asker that does what
 //! the test says, and a process tree behind a seccomp filter. All of it is removed at the end, also of a failing test.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod actor;
+mod asker;
+mod programs;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clawsec_core::ask::Progress;
-use clawsec_core::{Asker, EventSink, Inquiry, Scope, SubjectScope, pb};
+pub use actor::{Actor, Ended, args, take_fd};
+pub use asker::{Hold, Script, TestAsker, TestSink, allow, decided, decision, deny, hold};
+use clawsec_core::{Scope, SubjectScope, pb};
 use clawsec_exec_gate::{ExecGate, Layers};
+pub use programs::programs;
 use tempfile::TempDir;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Programs that the tests run, compiled once for each test binary; or found in the folder that CLAWSEC_TEST_PROGRAMS
-/// names, for machines on which a compiler is slow.
-pub struct Programs {
-    pub actor: PathBuf,
-    pub effect: PathBuf,
-    pub good: PathBuf,
-    pub evil: PathBuf,
-    /// Leave a byte in the file that their first variable, or their working directory, is called like.
-    pub by_environment: PathBuf,
-    pub by_cwd: PathBuf,
-    pub family: PathBuf,
-}
-
-pub fn programs() -> &'static Programs {
-    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let built = std::env::var_os("CLAWSEC_TEST_PROGRAMS").map(PathBuf::from);
-        // Worktrees can share a target folder, and each has its own programs.
-        let tree = env!("CARGO_MANIFEST_DIR").replace('/', "_");
-        let folder = &Path::new(env!("CARGO_TARGET_TMPDIR")).join(tree);
-        if built.is_none() {
-            fs::create_dir_all(folder).unwrap();
-        }
-        let build = |source: &str, name: &str, more: &[&str]| {
-            if let Some(built) = &built {
-                return built.join(name);
-            }
-            let (path, new) = (folder.join(name), folder.join(format!("{name}.{}", std::process::id())));
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
-            let status = Command::new("clang")
-                .args(["-static", "-O1", "-Wall", "-Werror", "-pthread"])
-                .args(more)
-                .arg(source)
-                .arg("-o")
-                .arg(&new)
-                .status();
-            assert!(status.unwrap().success(), "clang {name}");
-            fs::rename(new, &path).unwrap();
-            path
-        };
-        Programs {
-            actor: build("actor.c", "actor", &[]),
-            effect: build("effect.c", "effect", &[]),
-            good: build("effect.c", "good", &["-DFIXED=\"good\""]),
-            evil: build("effect.c", "evil", &["-DFIXED=\"evil\""]),
-            by_environment: build("effect.c", "by-environment", &["-DBY_ENVIRONMENT"]),
-            by_cwd: build("effect.c", "by-cwd", &["-DBY_CWD"]),
-            family: build("family.c", "family", &[]),
-        }
-    })
-}
-
-/// The decision that an event tells of: alone, or with the exec that came of it.
-pub fn decided(event: &pb::Event) -> Option<&pb::DecisionEvent> {
-    match event.kind.as_ref()? {
-        pb::event::Kind::Decision(decision) => Some(decision),
-        pb::event::Kind::Exec(exec) => exec.decision.as_ref(),
-        _ => None,
-    }
-}
-
-/// What a test says to a question.
-pub type Script = dyn Fn(&pb::Question) -> pb::Decision + Send + Sync;
-
-/// A hold that waits for the test.
-pub struct Hold {
-    pub question: pb::Question,
-    pub decisions: tokio::sync::mpsc::UnboundedSender<pb::Decision>,
-    pub progress: tokio::sync::mpsc::UnboundedReceiver<Progress>,
-}
-
-impl Hold {
-    /// The facts of the image, once it stands still.
-    pub fn wait_held(&mut self) -> pb::ExecAction {
-        match self.next() {
-            Progress::Held(facts) => *facts.expect("a held exec has facts"),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub fn next(&mut self) -> Progress {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Ok(progress) = self.progress.try_recv() {
-                return progress;
-            }
-            assert!(Instant::now() < until, "no progress of a hold");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    pub fn decide(&self, verdict: pb::Verdict) {
-        self.decisions.send(decision(verdict, "person")).unwrap();
-    }
-}
-
-pub fn decision(verdict: pb::Verdict, rule: &str) -> pb::Decision {
-    pb::Decision {
-        verdict: verdict.into(),
-        rule: rule.into(),
-        layer: "test".into(),
-        message: "because of the test".into(),
-        cache_scope: pb::CacheScope::None.into(),
-        ..Default::default()
-    }
-}
-
-pub fn allow() -> pb::Decision {
-    decision(pb::Verdict::Allow, "exec/allow")
-}
-
-pub fn deny() -> pb::Decision {
-    decision(pb::Verdict::Deny, "exec/deny")
-}
-
-pub fn hold() -> pb::Decision {
-    pb::Decision { hold_id: "h1".into(), ..decision(pb::Verdict::Hold, "exec/hold") }
-}
-
-pub struct TestAsker {
-    script: Mutex<Arc<Script>>,
-    next: AtomicU64,
-    pub epoch: AtomicU64,
-    pub questions: Mutex<Vec<pb::Question>>,
-    holds: Mutex<Vec<Hold>>,
-    unanswered: AtomicBool,
-}
-
-impl TestAsker {
-    /// Gives no first answer any more: each question goes to the test as it is.
-    pub fn keep_open(&self) {
-        self.unanswered.store(true, Ordering::Relaxed);
-    }
-
-    /// What is said from now on.
-    pub fn answer_with(&self, script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static) {
-        *self.script.lock().unwrap() = Arc::new(script);
-    }
-}
-
-impl Asker for TestAsker {
-    fn ask(&self, mut question: pb::Question) -> Inquiry {
-        question.id = self.next.fetch_add(1, Ordering::Relaxed);
-        question.epoch = self.epoch.load(Ordering::Relaxed);
-        let (inquiry, channel) = Inquiry::new(question.id);
-        let script = Arc::clone(&self.script.lock().unwrap());
-        let mut decision = script(&question);
-        decision.question_id = question.id;
-        decision.epoch = question.epoch;
-        self.questions.lock().unwrap().push(question.clone());
-        let held = decision.verdict() == pb::Verdict::Hold;
-        if !self.unanswered.load(Ordering::Relaxed) {
-            channel.decisions.send(decision).unwrap();
-        }
-        if held {
-            let (decisions, progress) = (channel.decisions, channel.progress);
-            self.holds.lock().unwrap().push(Hold { question, decisions, progress });
-        }
-        inquiry
-    }
-
-    fn epoch(&self, _sandbox: &str) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-}
-
-#[derive(Default)]
-pub struct TestSink {
-    pub events: Mutex<Vec<pb::Event>>,
-    pub losses: Mutex<HashMap<&'static str, u64>>,
-    /// Between which moments.
-    pub spans: Mutex<Vec<(u64, u64)>>,
-}
-
-impl EventSink for TestSink {
-    fn emit(&self, event: pb::Event) {
-        self.events.lock().unwrap().push(event);
-    }
-
-    fn lost(&self, way: &'static str, count: u64) {
-        *self.losses.lock().unwrap().entry(way).or_default() += count;
-    }
-
-    fn lost_between(&self, way: &'static str, count: u64, since_us: u64, until_us: u64) {
-        self.spans.lock().unwrap().push((since_us, until_us));
-        self.lost(way, count);
-    }
-}
 
 pub struct World {
     pub gate: Option<Arc<ExecGate>>,
@@ -278,14 +95,7 @@ impl World {
         let bpffs = folder.path().join("bpffs");
         fs::create_dir(&bpffs).unwrap();
         mount_bpf(&bpffs);
-        let asker = Arc::new(TestAsker {
-            script: Mutex::new(Arc::new(script)),
-            next: 1.into(),
-            epoch: 1.into(),
-            questions: Mutex::default(),
-            holds: Mutex::default(),
-            unanswered: AtomicBool::new(false),
-        });
+        let asker = Arc::new(TestAsker::new(script));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut world = Self {
@@ -391,7 +201,7 @@ impl World {
             serving = Some(self.gate().serve(&self.scope.sandbox, listener, HashMap::new()).unwrap());
             own.write_all(b"g").unwrap();
         }
-        Actor { child: Some(child), serving }
+        Actor::new(child, serving)
     }
 
     /// Runs an actor to its end; gives what it wrote to stdout and stderr, and how it ended.
@@ -402,7 +212,7 @@ impl World {
     pub fn take_hold(&self) -> Hold {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(hold) = self.asker.holds.lock().unwrap().pop() {
+            if let Some(hold) = self.asker.take_hold() {
                 return hold;
             }
             assert!(Instant::now() < until, "no hold came");
@@ -412,7 +222,7 @@ impl World {
 
     /// A hold that is there already.
     pub fn try_hold(&self) -> Option<Hold> {
-        self.asker.holds.lock().unwrap().pop()
+        self.asker.take_hold()
     }
 
     /// The exec of each question so far.
@@ -469,83 +279,8 @@ impl Drop for World {
     }
 }
 
-pub fn take_fd(pid: i32, number: i32) -> OwnedFd {
-    // SAFETY: no memory is passed, and the kernel gives new descriptors.
-    unsafe {
-        let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
-        assert!(pidfd >= 0);
-        let pidfd = OwnedFd::from_raw_fd(pidfd);
-        let fd = libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) as i32;
-        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-        OwnedFd::from_raw_fd(fd)
-    }
-}
-
-pub struct Actor {
-    child: Option<Child>,
-    serving: Option<clawsec_exec_gate::notify::Serving>,
-}
-
-#[derive(Debug)]
-pub struct Ended {
-    pub stdout: String,
-    pub stderr: String,
-    pub code: Option<i32>,
-    pub signal: Option<i32>,
-}
-
-impl Actor {
-    pub fn id(&self) -> i32 {
-        self.child.as_ref().unwrap().id() as i32
-    }
-
-    /// A line that the actor has written so far is needed while it runs.
-    pub fn line(&mut self) -> String {
-        let stdout = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
-        String::from_utf8(line).unwrap()
-    }
-
-    pub fn wait(mut self) -> Ended {
-        use std::os::unix::process::ExitStatusExt;
-        // A hang is a failure, and its processes are killed with the world.
-        let until = Instant::now() + 3 * PATIENCE;
-        while self.child.as_mut().unwrap().try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "the actor hangs");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let output = self.child.take().unwrap().wait_with_output().unwrap();
-        let ended = Ended {
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            code: output.status.code(),
-            signal: output.status.signal(),
-        };
-        if let Some(serving) = self.serving.take() {
-            let until = Instant::now() + PATIENCE;
-            while !serving.is_finished() {
-                assert!(Instant::now() < until, "the listener is served although its last task ended");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        ended
-    }
-}
-
-impl Drop for Actor {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// Strings for the command line of an actor.
-pub fn args<const N: usize>(parts: [&dyn AsRef<OsStr>; N]) -> Vec<std::ffi::OsString> {
-    parts.iter().map(|part| part.as_ref().to_owned()).collect()
+/// SHA-256 of a file, as hexadecimal digits.
+pub fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
