@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { run } from "./exec.ts";
-import { commandStep, line, passed, runSteps, type Step, skipped } from "./steps.ts";
+import { commandStep, line, passed, runSteps, type Step, skipped, sum } from "./steps.ts";
 
 const good: Step = { name: "good", run: async () => passed };
 const crashing: Step = {
@@ -23,6 +23,14 @@ test("each step's duration is printed", async () => {
   await runSteps([good, { name: "left out", run: async () => skipped("why") }], (text) => printed.push(text));
   expect(printed[1]).toMatch(/^<== good: 1 passed, 0 failed, 0 skipped in \d+\.\d s$/);
   expect(printed).toContain("why");
+});
+
+test("the parts of a step are counted together, with what each said", () => {
+  const one = { counts: { passed: 2, failed: 1, skipped: 0 }, notes: ["failed: one"] };
+  expect(sum([one, passed, skipped("why")])).toEqual({
+    counts: { passed: 3, failed: 1, skipped: 1 },
+    notes: ["failed: one", "why"],
+  });
 });
 
 test("a command that fails shows its output; one that succeeds does not", async () => {

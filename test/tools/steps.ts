@@ -33,6 +33,14 @@ export function add(a: Counts, b: Counts): Counts {
   return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
 }
 
+/** What several parts of a step came to, together. */
+export function sum(results: readonly StepResult[]): StepResult {
+  return {
+    counts: results.reduce((total, { counts }) => add(total, counts), nothing.counts),
+    notes: results.flatMap(({ notes }) => notes),
+  };
+}
+
 /** The line that ends a run: "3 passed, 0 failed, 1 skipped". */
 export function line(counts: Counts): string {
   return `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
