@@ -55,6 +55,7 @@ mod sys;
 mod table;
 pub mod tracee;
 mod tracer;
+mod turn;
 mod wait;
 
 pub use bpf::Layers;

@@ -1,9 +1,10 @@
 //! System calls that wait for an answer: the listener of a seccomp filter with `SECCOMP_RET_USER_NOTIF`.
 //!
-//! [`serve`] receives on a few threads and gives each notification to the [`NotifyHandler`] of its system call. At
-//! most one thread receives at a time; it lets the next one receive before it calls the handler. So a handler may
-//! block (a hung reader of the caller's memory costs one thread), but should hand longer waits to a task of its own:
-//! a [`Notification`] can be kept and answered later, from anywhere.
+//! [`serve`] receives on a few threads and gives each notification to the [`NotifyHandler`] of its system call. One
+//! thread receives and calls the handler; to wake another one for each call would cost as much as the call. Where more
+//! calls wait, or the handler takes longer than some milliseconds, another thread goes on receiving. So a handler may block (a
+//! hung reader of the caller's memory costs one thread), but should hand longer waits to a task of its own: a
+//! [`Notification`] can be kept and answered later, from anywhere.
 //!
 //! Nothing is permitted by accident: a notification that is dropped without an answer is answered with EACCES.
 
@@ -11,13 +12,14 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::sys;
+use crate::turn::Turn;
 
 /// Threads of one listener. One that hangs in a caller's memory must not stop the others.
 const THREADS: usize = 3;
@@ -189,14 +191,14 @@ pub fn serve(
         listener: Arc::new(Listener::new(listener)),
         stop: Arc::clone(&stop),
         handlers,
-        receiving: Mutex::new(()),
+        turn: Turn::default(),
     });
     let mut serving = Serving { stop, threads: Vec::with_capacity(THREADS) };
     for number in 0..THREADS {
         let shared = Arc::clone(&shared);
         // The kernel keeps 15 bytes of a thread's name.
         let thread = std::thread::Builder::new().name(format!("notify{number}-{name:.7}"));
-        serving.threads.push(thread.spawn(move || while shared.serve_one() {})?);
+        serving.threads.push(thread.spawn(move || shared.work())?);
     }
     Ok(serving)
 }
@@ -205,41 +207,80 @@ struct Shared {
     listener: Arc<Listener>,
     stop: Arc<OwnedFd>,
     handlers: HashMap<i64, Arc<dyn NotifyHandler>>,
-    receiving: Mutex<()>,
+    turn: Turn,
+}
+
+/// What came of waiting for one call.
+enum Served {
+    /// It is still this thread's turn.
+    Go,
+    /// Another thread receives now.
+    Passed,
+    /// There is nothing more to serve.
+    Over,
 }
 
 impl Shared {
-    /// False: there is nothing more to serve.
-    fn serve_one(&self) -> bool {
-        let receiving = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+    fn work(&self) {
+        while self.turn.take() {
+            loop {
+                match self.serve_one() {
+                    Served::Go => {}
+                    Served::Passed => break,
+                    Served::Over => return self.turn.end(),
+                }
+            }
+        }
+    }
+
+    fn serve_one(&self) -> Served {
         let mut fds =
             [PollFd::new(&self.listener.fd, PollFlags::IN), PollFd::new(&*self.stop, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return true,
+            Err(rustix::io::Errno::INTR) => return Served::Go,
             Err(error) => {
                 tracing::error!(%error, "a seccomp listener cannot be polled any more");
-                return false;
+                return Served::Over;
             }
         }
         if fds[1].revents().contains(PollFlags::IN) {
-            return false;
+            return Served::Over;
         }
         let ready = fds[0].revents();
         if !ready.contains(PollFlags::IN) {
             // POLLHUP: the filter's last task has ended.
-            return !ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+            let over = ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+            return if over { Served::Over } else { Served::Go };
         }
         let notification = match self.listener.receive() {
             Ok(notification) => notification,
             // The caller was killed between poll and receive, or a signal came to this thread.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return true,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
+                return Served::Go;
+            }
             Err(error) => {
                 tracing::error!(%error, "a seccomp listener cannot be read any more");
-                return false;
+                return Served::Over;
             }
         };
-        drop(receiving);
+        if self.more_wait() {
+            self.turn.pass();
+            self.handle(notification);
+            return Served::Passed;
+        }
+        let call = self.turn.begin();
+        self.handle(notification);
+        if self.turn.done(call) { Served::Go } else { Served::Passed }
+    }
+
+    fn more_wait(&self) -> bool {
+        let mut fds = [PollFd::new(&self.listener.fd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+            && fds[0].revents().contains(PollFlags::IN)
+    }
+
+    fn handle(&self, notification: Notification) {
         match self.handlers.get(&notification.syscall) {
             Some(handler) if notification.arch == NATIVE_ARCH => {
                 // A panic must not cost the sandbox a thread; the dropped notification is refused.
@@ -252,6 +293,5 @@ impl Shared {
                 let _ = notification.respond_errno(libc::EPERM);
             }
         }
-        true
     }
 }
