@@ -29,11 +29,11 @@ fn argv_hash<Part: AsRef<[u8]>>(argv: &[Part], paths: [&[u8]; 4]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
-/// The exec, without its environment.
-pub fn action(call: &Call, image: &Image, cwd: &[u8], exec_id: String) -> pb::ExecAction {
+/// The exec, without its environment and working directory.
+pub fn action(call: &Call, image: &Image, exec_id: String) -> pb::ExecAction {
     let loaded = image.loaded();
     let script = image.script();
     // A script that has no name to trust is what matters, not its interpreter.
@@ -50,18 +50,20 @@ pub fn action(call: &Call, image: &Image, cwd: &[u8], exec_id: String) -> pb::Ex
         argv: if call.argv.is_empty() { vec![String::new()] } else { texts(&call.argv) },
         argv_truncated: false,
         nested_scripts: image.nested().iter().map(|file| text(&file.path)).collect(),
-        cwd: text(cwd),
         environment_names: Vec::new(),
         file_id: loaded.id.to_string(),
         script_file_id: script.map(|file| file.id.to_string()).unwrap_or_default(),
         kind: kind.into(),
         exec_id,
-        argv_hash: argv_hash(
-            &call.argv,
-            [&call.path, &loaded.path, script.map_or(&[][..], |file| &file.path), cwd],
-        ),
         ..Default::default()
     }
+}
+
+/// Adds the working directory, and the hash over all that is shown of the call.
+pub fn add_cwd(action: &mut pb::ExecAction, call: &Call, image: &Image, cwd: &[u8]) {
+    let script = image.script().map_or(&[][..], |file| &file.path);
+    action.cwd = text(cwd);
+    action.argv_hash = argv_hash(&call.argv, [&call.path, &image.loaded().path, script, cwd]);
 }
 
 /// An exec of which no file is known.
@@ -76,15 +78,10 @@ pub fn unresolved(call: &Call) -> pb::ExecAction {
     }
 }
 
-/// The caller, as far as it costs nothing.
+/// The caller, as far as it costs nothing: without its name.
 pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
-    let mut process = pb::Process {
-        pid: task.pid.cast_unsigned(),
-        uid: task.uid,
-        gid: task.gid,
-        comm: tracee::comm(task.tid),
-        ..Default::default()
-    };
+    let mut process =
+        pb::Process { pid: task.pid.cast_unsigned(), uid: task.uid, gid: task.gid, ..Default::default() };
     lineage.describe(image, &mut process);
     process
 }

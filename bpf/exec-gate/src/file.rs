@@ -64,6 +64,17 @@ impl Mounts {
     /// Identifies an open file (also `O_PATH`), seen from the mount namespace of `tid`.
     pub fn identify(&self, fd: BorrowedFd<'_>, tid: i32) -> io::Result<(FileId, Visibility, Statx)> {
         let stat = status(fd)?;
+        let (id, visibility) = self.identify_stat(fd, &stat, tid)?;
+        Ok((id, visibility, stat))
+    }
+
+    /// As [`Mounts::identify`], where [`status`] of the file is known.
+    pub fn identify_stat(
+        &self,
+        fd: BorrowedFd<'_>,
+        stat: &Statx,
+        tid: i32,
+    ) -> io::Result<(FileId, Visibility)> {
         let stat_device = encode(stat.stx_dev_major, stat.stx_dev_minor);
         let key = (stat.stx_mnt_id, stat_device);
         let mount = self.find(key, tid)?;
@@ -81,7 +92,7 @@ impl Mounts {
             modified: time(stat.stx_mtime),
             size: stat.stx_size,
         };
-        Ok((id, visibility, stat))
+        Ok((id, visibility))
     }
 
     fn find(&self, key: (u64, u32), tid: i32) -> io::Result<Option<Mount>> {

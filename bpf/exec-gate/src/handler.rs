@@ -41,11 +41,14 @@ pub(crate) struct Request {
     pub parent: u64,
     pub action: pb::ExecAction,
     pub process: pb::Process,
-    /// `None`: it cannot be read, and is shown as "".
+    /// `None`: it cannot be read, and is shown as "", or nobody needed it yet.
     pub cwd: Option<Cwd>,
     /// As it was when its names were read, for a question; `None`: nobody looked, or it is too long to be compared.
     pub environment: Option<Hashed>,
-    // Keys of the verdict cache: by file, and by file and arguments.
+    /// The path as written, and the arguments.
+    pub call: Call,
+    // Keys of the verdict cache: by file, and by file, arguments and working directory. The second one is empty until the
+    // facts are complete.
     keys: [Vec<u8>; 2],
     // A later change of its files shows in these. Said when they were found: what they contain is read after that.
     settled: bool,
@@ -67,7 +70,17 @@ impl NotifyHandler for ExecHandler {
         // A thread that calls again has failed with what was approved before.
         self.shared.revoke_any(notification.tid);
         let Some(mut request) = self.read(notification) else { return };
-        match self.tabled(&mut request).or_else(|| self.cached(&request)) {
+        let quick = self.tabled(&mut request).or_else(|| self.cached(&request.keys[0]));
+        if let Some(decision) = &quick
+            && matches!(decision.verdict(), pb::Verdict::Allow | pb::Verdict::Log)
+            && Bound::of(decision).is_ok_and(|bound| !bound.cwd && !bound.script)
+            && !self.must_stop(&request, decision)
+        {
+            self.allow(request, decision);
+            return;
+        }
+        self.complete(&mut request);
+        match quick.or_else(|| self.cached(&request.keys[1])) {
             Some(decision) => match decision.verdict() {
                 pb::Verdict::Allow | pb::Verdict::Log if self.must_stop(&request, &decision) => {
                     let this = self.clone();
@@ -142,13 +155,11 @@ impl ExecHandler {
                 return None;
             }
         };
-        let cwd = self.sandbox.view.cwd(tid).ok();
-        let cwd_path = cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
         let exec = self.shared.lineage.number();
         let parent = self.shared.verify.image_of(task.pid);
-        let action = facts::action(&call, &image, cwd_path, self.shared.lineage.id(exec));
+        let action = facts::action(&call, &image, self.shared.lineage.id(exec));
         let process = facts::process(&self.shared.lineage, &task, parent);
-        let keys = keys(&subject, &image, &call, cwd_path);
+        let keys = [key(&subject, &image), Vec::new()];
         let settled = image.files.iter().all(|file| is_settled(&file.id));
         let environment = None;
         Some(Request {
@@ -160,8 +171,9 @@ impl ExecHandler {
             parent,
             action,
             process,
-            cwd,
+            cwd: None,
             environment,
+            call,
             keys,
             settled,
         })
@@ -172,11 +184,20 @@ impl ExecHandler {
         !decision.enter_subject.is_empty() || self.needs_script(request, decision)
     }
 
-    fn cached(&self, request: &Request) -> Option<pb::Decision> {
+    // Finds out what an exec that is allowed by its file alone goes without: most are, and each fact costs system calls.
+    fn complete(&self, request: &mut Request) {
+        let tid = request.task.tid;
+        request.cwd = self.sandbox.view.cwd(tid).ok();
+        let cwd = request.cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
+        facts::add_cwd(&mut request.action, &request.call, &request.image, cwd);
+        request.process.comm = tracee::comm(tid);
+        request.keys[1] = key_with_argv(&request.keys[0], &request.call, cwd);
+    }
+
+    fn cached(&self, key: &Vec<u8>) -> Option<pb::Decision> {
         let epoch = self.shared.asker.epoch(&self.sandbox.scope.sandbox);
         let mut verdicts = self.sandbox.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let verdict =
-            request.keys.iter().find_map(|key| verdicts.get(key).filter(|verdict| verdict.epoch == epoch))?;
+        let verdict = verdicts.get(key).filter(|verdict| verdict.epoch == epoch)?;
         // It answers no question that is open.
         Some(pb::Decision { layer: "cache".into(), question_id: 0, ..verdict.decision.clone() })
     }
@@ -285,7 +306,8 @@ impl ExecHandler {
     // Refuses what cannot be asked about.
     fn refuse(&self, notification: Notification, task: &Task, call: &Call, subject: &str, message: &str) {
         let parent = self.shared.verify.image_of(task.pid);
-        let process = facts::process(&self.shared.lineage, task, parent);
+        let mut process = facts::process(&self.shared.lineage, task, parent);
+        process.comm = tracee::comm(task.tid);
         let mut denial = ask::denial(0, message);
         denial.layer = "gate".into();
         self.finish_denial(notification, task, subject, facts::unresolved(call), process, &denial);
@@ -340,8 +362,9 @@ fn first_three(args: &[u64]) -> [u64; 3] {
     [args[0], args[1], args[2]]
 }
 
-// All that a verdict may depend on, as bytes. A file counts with its path: one inode can have several names.
-fn keys(subject: &SubjectScope, image: &Image, call: &Call, cwd: &[u8]) -> [Vec<u8>; 2] {
+// All that a verdict by the file alone may depend on, as bytes. A file counts with its path: one inode can have several
+// names.
+fn key(subject: &SubjectScope, image: &Image) -> Vec<u8> {
     let mut key = Vec::with_capacity(256);
     key.extend_from_slice(&subject.cgroup_id.to_ne_bytes());
     for file in &image.files {
@@ -360,12 +383,16 @@ fn keys(subject: &SubjectScope, image: &Image, call: &Call, cwd: &[u8]) -> [Vec<
         key.extend_from_slice(&file.path);
         key.push(0);
     }
-    let mut with_argv = key.clone();
+    key
+}
+
+fn key_with_argv(key: &[u8], call: &Call, cwd: &[u8]) -> Vec<u8> {
+    let mut with_argv = key.to_vec();
     // No path is empty, so that the two kinds of key differ.
     with_argv.push(0);
     for part in call.argv.iter().map(Vec::as_slice).chain([cwd]) {
         with_argv.extend_from_slice(&(part.len() as u64).to_ne_bytes());
         with_argv.extend_from_slice(part);
     }
-    [key, with_argv]
+    with_argv
 }

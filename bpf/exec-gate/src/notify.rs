@@ -236,14 +236,19 @@ impl Shared {
     fn serve_one(&self) -> Served {
         let mut fds =
             [PollFd::new(&self.listener.fd, PollFlags::IN), PollFd::new(&*self.stop, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) => {}
+        // Calls that wait already are for several threads. Looked at before the next call comes, so that it costs none.
+        let pressed = match poll(&mut fds, Some(&Timespec::default())) {
+            Ok(0) => poll(&mut fds, None).map(|_| false),
+            ready => ready.map(|_| true),
+        };
+        let pressed = match pressed {
+            Ok(pressed) => pressed,
             Err(rustix::io::Errno::INTR) => return Served::Go,
             Err(error) => {
                 tracing::error!(%error, "a seccomp listener cannot be polled any more");
                 return Served::Over;
             }
-        }
+        };
         if fds[1].revents().contains(PollFlags::IN) {
             return Served::Over;
         }
@@ -264,7 +269,7 @@ impl Shared {
                 return Served::Over;
             }
         };
-        if self.more_wait() {
+        if pressed {
             self.turn.pass();
             self.handle(notification);
             return Served::Passed;
@@ -272,12 +277,6 @@ impl Shared {
         let call = self.turn.begin();
         self.handle(notification);
         if self.turn.done(call) { Served::Go } else { Served::Passed }
-    }
-
-    fn more_wait(&self) -> bool {
-        let mut fds = [PollFd::new(&self.listener.fd, PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-            && fds[0].revents().contains(PollFlags::IN)
     }
 
     fn handle(&self, notification: Notification) {

@@ -160,7 +160,8 @@ impl View {
     /// The file behind a descriptor of the caller (`AT_EMPTY_PATH`).
     pub fn find_fd(&self, tid: i32, start: Start) -> Result<Found, Failure> {
         let base = self.open_start(tid, start)?;
-        self.finish(tid, base.fd, base.name, Vec::new())
+        let stat = status(base.fd.as_fd()).map_err(|error| refused("the file cannot be read", error))?;
+        self.finish(tid, base.fd, &stat, base.name, Vec::new())
     }
 
     /// The working directory of a thread, with the name that it has now.
@@ -202,12 +203,13 @@ impl View {
         &self,
         tid: i32,
         fd: OwnedFd,
+        stat: &Statx,
         mut path: Vec<u8>,
         mut mounts: Vec<u64>,
     ) -> Result<Found, Failure> {
-        let (id, visibility, stat) = self
+        let (id, visibility) = self
             .mounts
-            .identify(fd.as_fd(), tid)
+            .identify_stat(fd.as_fd(), stat, tid)
             .map_err(|error| refused("the file cannot be identified", error))?;
         let deleted = stat.stx_nlink == 0;
         if deleted && let Some(name) = path.strip_suffix(b" (deleted)") {
@@ -320,7 +322,7 @@ impl Walk<'_> {
                     let mut path = self.path_here();
                     path.push(b'/');
                     path.extend_from_slice(&part);
-                    return self.view.finish(self.tid, fd, path, std::mem::take(&mut self.mounts));
+                    return self.view.finish(self.tid, fd, &stat, path, std::mem::take(&mut self.mounts));
                 }
                 _ => return Err(Errno::ENOTDIR.into()),
             }
@@ -425,7 +427,8 @@ impl Walk<'_> {
         if !queue.is_empty() {
             return Err(Errno::ENOTDIR.into());
         }
-        self.view.finish(self.tid, fd, target, std::mem::take(&mut self.mounts)).map(Some)
+        let stat = status(fd.as_fd()).map_err(|error| refused("the file cannot be read", error))?;
+        self.view.finish(self.tid, fd, &stat, target, std::mem::take(&mut self.mounts)).map(Some)
     }
 
     // The caller's numbers in the pid namespace of the procfs whose root is `proc`: those under which it finds a task

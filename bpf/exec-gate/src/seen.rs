@@ -32,8 +32,15 @@ pub fn report(shared: &Shared, event: &Event) {
                 lineage.insert(event.exec, loaded.parent_exec, &path, || shared.live_images());
             }
             let decided = pending.and_then(|pending| pending.decided);
-            let (caller, decision) = decided.map(|decided| (decided.process, decided.decision)).unzip();
+            let (caller, mut decision) = decided.map(|decided| (decided.process, decided.decision)).unzip();
             let mut exec = exec_event(loaded);
+            if let Some(pb::decision_event::Action::Exec(action)) =
+                decision.as_mut().and_then(|decision: &mut pb::DecisionEvent| decision.action.as_mut())
+                && action.cwd.is_empty()
+            {
+                // Nothing was decided by it, and so it was not read before.
+                action.cwd.clone_from(&exec.cwd);
+            }
             (exec.caller, exec.decision) = (caller, decision);
             exec.exec_id = lineage.id(event.exec);
             exec.parent_exec_id = lineage.id(loaded.parent_exec);

@@ -22,6 +22,9 @@ const BATCH_EVENTS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
 /// How long a batch that is not full waits for more.
 const FLUSH_AFTER: Duration = Duration::from_millis(20);
+/// The same, when there was a batch within this time: the supervisor makes each batch durable, which costs it the same for
+/// one event as for a hundred (1.8 ms of processor time, measured with SQLite's WAL).
+const FLUSH_BUSY_AFTER: Duration = Duration::from_millis(100);
 
 /// How much the spool keeps.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +138,7 @@ impl Spool {
             (state.reader, state.acknowledged)
         };
         self.wake();
-        Reader { spool: Arc::clone(self), changed: self.changed.subscribe(), number, cursor }
+        Reader { spool: Arc::clone(self), changed: self.changed.subscribe(), number, cursor, gave: None }
     }
 
     /// Forgets every event up to and with `sequence`. An acknowledgement of what was never sent is ignored.
@@ -229,6 +232,8 @@ pub struct Reader {
     changed: watch::Receiver<u64>,
     number: u64,
     cursor: u64,
+    /// When the last batch was given.
+    gave: Option<tokio::time::Instant>,
 }
 
 impl Reader {
@@ -248,11 +253,14 @@ impl Reader {
                 if waiting >= BATCH_EVENTS as u64 || (waiting > 0 && due) {
                     let (batch, cursor) = take(&state, self.cursor);
                     self.cursor = cursor;
+                    self.gave = Some(tokio::time::Instant::now());
                     state.taken = cursor;
                     return Some(batch);
                 }
                 if waiting > 0 && flush_at.is_none() {
-                    flush_at = Some(tokio::time::Instant::now() + FLUSH_AFTER);
+                    let now = tokio::time::Instant::now();
+                    let busy = self.gave.is_some_and(|gave| now.duration_since(gave) < FLUSH_BUSY_AFTER);
+                    flush_at = Some(now + if busy { FLUSH_BUSY_AFTER } else { FLUSH_AFTER });
                 }
             }
             match flush_at {
