@@ -78,10 +78,15 @@ pub fn unresolved(call: &Call) -> pb::ExecAction {
     }
 }
 
-/// The caller, as far as it costs nothing: without its name.
+/// The caller, as far as it costs nothing.
 pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
-    let mut process =
-        pb::Process { pid: task.pid.cast_unsigned(), uid: task.uid, gid: task.gid, ..Default::default() };
+    let mut process = pb::Process {
+        pid: task.pid.cast_unsigned(),
+        uid: task.uid,
+        gid: task.gid,
+        comm: tracee::comm(task.tid),
+        ..Default::default()
+    };
     lineage.describe(image, &mut process);
     process
 }

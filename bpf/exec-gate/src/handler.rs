@@ -190,7 +190,6 @@ impl ExecHandler {
         request.cwd = self.sandbox.view.cwd(tid).ok();
         let cwd = request.cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
         facts::add_cwd(&mut request.action, &request.call, &request.image, cwd);
-        request.process.comm = tracee::comm(tid);
         request.keys[1] = key_with_argv(&request.keys[0], &request.call, cwd);
     }
 
@@ -306,8 +305,7 @@ impl ExecHandler {
     // Refuses what cannot be asked about.
     fn refuse(&self, notification: Notification, task: &Task, call: &Call, subject: &str, message: &str) {
         let parent = self.shared.verify.image_of(task.pid);
-        let mut process = facts::process(&self.shared.lineage, task, parent);
-        process.comm = tracee::comm(task.tid);
+        let process = facts::process(&self.shared.lineage, task, parent);
         let mut denial = ask::denial(0, message);
         denial.layer = "gate".into();
         self.finish_denial(notification, task, subject, facts::unresolved(call), process, &denial);
