@@ -193,7 +193,7 @@ impl ExecHandler {
         request.keys[1] = key_with_argv(&request.keys[0], &request.call, cwd);
     }
 
-    fn cached(&self, key: &Vec<u8>) -> Option<pb::Decision> {
+    fn cached(&self, key: &[u8]) -> Option<pb::Decision> {
         let epoch = self.shared.asker.epoch(&self.sandbox.scope.sandbox);
         let mut verdicts = self.sandbox.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = verdicts.get(key).filter(|verdict| verdict.epoch == epoch)?;
