@@ -4,6 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { namesOf } from "./leaks.js";
 import { AGENT, HOME, NODE, PACKAGE, type Place, SECRETS, STATE } from "./place.js";
 import type { Control } from "./way.js";
 
@@ -120,13 +121,13 @@ export async function runContained(
     hostname: "control",
     mounts: made,
     linux: {
-      cgroupsPath: `/clawsec-escape-${process.pid}-${control}`,
+      cgroupsPath: `/${namesOf(process.pid).container}${control}`,
       resources: { devices: [{ allow: true, access: "rwm" }] },
       namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
     },
   };
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
-  const name = `clawsec-escape-${process.pid}-${control}`;
+  const name = `${namesOf(process.pid).container}${control}`;
   const child = spawn("runc", ["run", "--bundle", bundle, name], { stdio: ["ignore", "pipe", "pipe"] });
   await ended(child, timeoutMs, () => execFileSync("runc", ["delete", "--force", name]));
 }

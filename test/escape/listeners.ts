@@ -16,8 +16,8 @@ export interface Listeners {
   readonly gatewayPort: number;
   readonly abstract: string;
   readonly path: string;
-  /** Whether a packet with this token, or for this port, came to a test host. */
-  sent(token: string, port: number): boolean;
+  /** Whether a packet with this token, or for this port where there is one, came to a test host. */
+  sent(token: string, port?: number): boolean;
   /** Whether a listener of this host got the token. */
   heard(token: string): boolean;
   close(): Promise<void>;
@@ -98,7 +98,8 @@ export async function listen(
     gatewayPort,
     abstract,
     path,
-    sent: (token, port) => ports.has(port) || packets.includes(Buffer.from(token).toString("hex")),
+    sent: (token, port) =>
+      (port !== undefined && ports.has(port)) || packets.includes(Buffer.from(token).toString("hex")),
     heard: (token) => text.includes(token),
     async close() {
       datagrams.close();

@@ -2,7 +2,8 @@
 //
 // CLAWSEC_ESCAPE_ONLY (a regular expression: only ways whose id matches), CLAWSEC_ESCAPE_KEEP (leave the files).
 
-import { leaks } from "./leaks.js";
+import { closeOnSignal } from "./end.js";
+import { leaksAfter } from "./leaks.js";
 import { isThere } from "./programs.js";
 import { count, line, summary } from "./report.js";
 import { runSolo, runWays } from "./run.js";
@@ -16,7 +17,7 @@ async function main(): Promise<boolean> {
   const solo = SOLO.filter(({ id }) => only.test(id));
   if (ways.length + solo.length === 0)
     throw new Error(`No way's id matches CLAWSEC_ESCAPE_ONLY ("${only.source}").`);
-  const stage = await setUp();
+  const stage = await setUp(closeOnSignal);
   let isGood = false;
   let last = "";
   try {
@@ -33,10 +34,7 @@ async function main(): Promise<boolean> {
   } finally {
     await stage.close();
   }
-  const left =
-    process.env.CLAWSEC_ESCAPE_KEEP === undefined
-      ? leaks([stage.folder, stage.clawsec.runtime], stage.listeners.link)
-      : [];
+  const left = process.env.CLAWSEC_ESCAPE_KEEP === undefined ? await leaksAfter(process.pid) : [];
   for (const thing of left) console.error(`escape: left behind: ${thing}`);
   console.log(last);
   return isGood && left.length === 0;

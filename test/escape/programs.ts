@@ -45,6 +45,7 @@ export function compile(sources: string, folder: string): string {
   cc(join(bin, "preload.so"), ["preload"], "-shared", "-fPIC");
   cc(join(bin, "is-root"), ["is_root"], "-static");
   cc(join(bin, "capture"), ["capture"], "-static");
+  cc(join(bin, "fill"), ["fill"], "-static");
   // Without the variable MARK it does nothing; what runs in its place is what counts.
   copyFileSync("/usr/bin/true", join(bin, "allowed"));
   for (const [name, content] of [

@@ -1,6 +1,12 @@
 // A short escape run, and proof that a way that works is found.
 
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { globSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { packageRoot } from "../../agent/common/paths.js";
+import { leaksAfter, namesOf } from "./leaks.js";
 import { count, line, summary } from "./report.js";
 import { runSolo, runWays } from "./run.js";
 import { type Stage, setUp } from "./setup.js";
@@ -71,7 +77,10 @@ describe("an escape run", () => {
   }, 240_000);
 
   test("sees none with a sandbox of its own either", async () => {
-    const ids = ["policy-user-zero", "guard-symlink", "survive-signals", "descriptor-left-open"];
+    const ids = [
+      ...["policy-user-zero", "guard-symlink", "survive-signals", "descriptor-left-open"],
+      ...["reload-empty", "start-again", "map-full"],
+    ];
     const said: string[] = [];
     const results = await runSolo(
       stage,
@@ -79,7 +88,7 @@ describe("an escape run", () => {
       (text) => said.push(text),
     );
     expect(said).toEqual([]);
-    expect(summary(results)).toBe("escape: 4 ways, 0 effects, 4 controls worked");
+    expect(summary(results)).toBe("escape: 7 ways, 0 effects, 7 controls worked");
   }, 120_000);
 
   test("finds a way that works, and one that cannot work anywhere", async () => {
@@ -93,5 +102,49 @@ describe("an escape run", () => {
       { control: "none", sandbox: "none" },
     ]);
     expect(count(results)).toEqual({ ways: 2, effects: 1, controls: 1, isGood: false });
+  }, 120_000);
+});
+
+describe("an escape run that is ended by a signal", () => {
+  /** Ends a run of its own when `isTime` says so. Resolves with its exit code and what it left. */
+  async function ended(only: string, isTime: (pid: number) => boolean, signal: NodeJS.Signals) {
+    const main = join(packageRoot(), "dist/test/escape/main.js");
+    const child = spawn(process.execPath, [main], {
+      env: { ...process.env, CLAWSEC_ESCAPE_ONLY: only },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let said = "";
+    child.stderr.on("data", (bytes: Buffer) => {
+      said += bytes.toString();
+    });
+    const exit = once(child, "close");
+    const pid = child.pid ?? 0;
+    await expect
+      .poll(() => isTime(pid) || child.exitCode !== null, { timeout: 60_000, interval: 20 })
+      .toBe(true);
+    child.kill(signal);
+    const [code] = await exit;
+    return { code, said, left: await leaksAfter(pid) };
+  }
+
+  const isThere = (pattern: string) => globSync(pattern).length > 0;
+
+  test("in the container without clawsec leaves nothing behind", async () => {
+    const isTime = (pid: number) => isThere(`/run/runc/${namesOf(pid).container}plain/state.json`);
+    const { code, said, left } = await ended("^race-path-thread$", isTime, "SIGTERM");
+    expect({ code, left }, said).toEqual({ code: 1, left: [] });
+    expect(said).toContain("ended by SIGTERM");
+  }, 120_000);
+
+  test("in the sandbox leaves nothing behind", async () => {
+    const isTime = (pid: number) => isThere(`${namesOf(pid).runtime}/runc/escape/state.json`);
+    const { code, said, left } = await ended("^race-path-thread$", isTime, "SIGINT");
+    expect({ code, left }, said).toEqual({ code: 1, left: [] });
+  }, 120_000);
+
+  test("while processes want to live on leaves none of them", async () => {
+    const isTime = (pid: number) => isThere(`/var/tmp/${namesOf(pid).folder}*/*-survive-many/work/beat`);
+    const { code, said, left } = await ended("^survive-many$", isTime, "SIGTERM");
+    expect({ code, left }, said).toEqual({ code: 1, left: [] });
   }, 120_000);
 });

@@ -14,6 +14,8 @@ import { join } from "node:path";
 import { packageRoot } from "../../agent/common/paths.js";
 import { Clawsec } from "../support/clawsec.js";
 import { makeTestHosts, type TestHosts } from "../support/hosts.js";
+import { endRest } from "./end.js";
+import { namesOf } from "./leaks.js";
 import { type Listeners, listen } from "./listeners.js";
 import { compile } from "./programs.js";
 
@@ -33,12 +35,17 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-/** Starts clawsec, the test hosts and the listeners. Needs root, a C compiler, and what `make build` builds. */
-export async function setUp(): Promise<Stage> {
+/**
+ * Starts clawsec, the test hosts and the listeners. Needs root, a C compiler, and what `make build` builds.
+ * @param closable is given what ends it, as soon as there is something to end
+ */
+export async function setUp(
+  closable: (close: () => Promise<void>) => void = () => undefined,
+): Promise<Stage> {
   if (process.getuid?.() !== 0) throw new Error("The escape run makes sandboxes and must be run as root.");
   const root = packageRoot();
-  const runtime = `/run/clawsec-escape-${process.pid}`;
-  const folder = mkdtempSync("/var/tmp/clawsec-escape-");
+  const { runtime, slot, folder: begin } = namesOf(process.pid);
+  const folder = mkdtempSync(`/var/tmp/${begin}`);
   chmodSync(folder, 0o755);
   const state = join(folder, "state");
   const programs = join(folder, "programs");
@@ -52,14 +59,16 @@ export async function setUp(): Promise<Stage> {
       else console.error(`Left for you to look at: ${folder}`);
     },
     () => rmSync(runtime, { recursive: true, force: true }),
+    // Before the folders: they are used by what is left.
+    endRest,
   ];
   const close = async () => {
     for (const step of undo.splice(0).reverse()) await step();
   };
+  closable(close);
   try {
     const hash = compile(join(root, "test/escape/programs"), programs);
     const openclaw = makeOpenClaw(join(folder, "openclaw"), join(root, "test/escape/agent"));
-    const slot = (process.pid + 60) % 250;
     const hosts = await makeTestHosts(slot);
     undo.push(() => hosts.close());
     const listeners = await listen(hosts, slot, root, join(programs, "bin/capture"), folder);

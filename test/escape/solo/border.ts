@@ -1,12 +1,24 @@
 // Ways across the border at the start and from outside: open descriptors, the audit's text, a process that joins, the loader's death.
 
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Stage } from "../setup.js";
-import { asAgent, inBox, makeBox, onHost, textOf, until } from "./box.js";
+import {
+  asAgent,
+  inBox,
+  joinedOnHost,
+  joinNamespaces,
+  makeBox,
+  onHost,
+  pidOf,
+  textOf,
+  until,
+} from "./box.js";
 import type { Solo } from "./way.js";
 
 /** Runs a program with a pipe as descriptor 3; resolves with what came through it. */
@@ -62,6 +74,49 @@ const ran = (work: string) =>
     }
   }, 2000);
 
+/** Runs a program with a socket that is connected to a test host as descriptor 3. */
+async function withSocket(
+  stage: Stage,
+  command: string,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): Promise<void> {
+  const socket = connect({ host: stage.listeners.address, port: 80 });
+  await once(socket, "connect");
+  const child = spawn(command, args, { env: environment, stdio: ["ignore", "ignore", "ignore", socket] });
+  await once(child, "close");
+  socket.destroy();
+  await sleep(500);
+}
+
+const writeToken = (token: string) =>
+  `for n in 3 4 5 6 7 8 9 10 11 12; do echo ${token} >&$n; done 2>/dev/null; : > ran`;
+
+const sockets: Solo = {
+  id: "socket-left-open",
+  tries: "a connection that was open before the sandbox began",
+  layer: "loader: nothing is handed in",
+  who: "main",
+  async control(stage, folder) {
+    const token = `socket-${randomBytes(6).toString("hex")}`;
+    mkdirSync(folder, { recursive: true });
+    const script = `cd ${folder}; ${writeToken(token)}`;
+    await withSocket(stage, "/usr/bin/bash", ["-c", script], stage.clawsec.environment);
+    return stage.listeners.sent(token);
+  },
+  async sandbox(stage, folder) {
+    const token = `socket-${randomBytes(6).toString("hex")}`;
+    const box = makeBox(stage, folder);
+    const args = [
+      ...["run", "--name", box.name, "--policy", box.policy, "--"],
+      ...["/usr/bin/bash", "-c", writeToken(token)],
+    ];
+    await withSocket(stage, join(stage.root, "bin/clawsec"), args, stage.clawsec.environment);
+    if (!(await ran(box.work))) throw new Error("socket-left-open: nothing ran.");
+    return stage.listeners.sent(token);
+  },
+};
+
 const isForged = (text: string) => text.split("\n").some((line) => line.startsWith("FORGED"));
 
 const forged: Solo = {
@@ -86,17 +141,6 @@ const forged: Solo = {
   },
 };
 
-/** Runs the program in the mount and pid namespaces of a process, as root of the host. */
-async function join_(pid: number, program: string, mark: string): Promise<void> {
-  const child = spawn("nsenter", ["-t", String(pid), "-m", "-p", "--", program], {
-    env: { MARK: mark, TOKEN: "EFFECT" },
-    stdio: "ignore",
-  });
-  const timer = setTimeout(() => child.kill("SIGKILL"), 5000);
-  await once(child, "close");
-  clearTimeout(timer);
-}
-
 const joined: Solo = {
   id: "joined-root",
   tries: "a denied program as root of the host that joins the sandbox, as docker exec does",
@@ -104,26 +148,14 @@ const joined: Solo = {
   who: "root, from outside",
   async control(stage, folder) {
     const { work } = makeBox(stage, folder);
-    const host = spawn("unshare", ["-m", "-p", "-f", "--kill-child", "sleep", "20"], { stdio: "ignore" });
-    await sleep(300);
-    const pid = Number(textOf(`/proc/${host.pid}/task/${host.pid}/children`).trim());
-    if (pid > 0) await join_(pid, join(stage.programs, "denied/by-path"), join(work, "mark"));
-    const ended = once(host, "close");
-    host.kill("SIGKILL");
-    await ended;
+    await joinedOnHost(join(stage.programs, "denied/by-path"), join(work, "mark"));
     return textOf(join(work, "mark")).includes("EFFECT");
   },
   async sandbox(stage, folder) {
     const box = makeBox(stage, folder);
     await inBox(stage, box, "echo $$ > started; sleep 20", ["--detach"]);
     await until(() => textOf(join(box.work, "started")) !== "", 10_000);
-    const status = JSON.parse(await stage.clawsec.must("ps", "--json")) as {
-      sandboxes: Record<string, unknown>[];
-    };
-    const its = status.sandboxes.find(({ name }) => name === box.name);
-    const pid = Number(its?.pid ?? its?.initPid ?? its?.init);
-    if (!(pid > 0)) throw new Error(`joined-root: no pid in ${JSON.stringify(its)}`);
-    await join_(pid, "/opt/escape/denied/by-path", "/work/mark");
+    await joinNamespaces(await pidOf(stage, box), "/opt/escape/denied/by-path", "/work/mark");
     await stage.clawsec.cli("kill", box.name);
     return textOf(join(box.work, "mark")).includes("EFFECT");
   },
@@ -159,4 +191,4 @@ const orphaned: Solo = {
   },
 };
 
-export const borderSolo: readonly Solo[] = [descriptors, forged, joined, orphaned];
+export const borderSolo: readonly Solo[] = [descriptors, sockets, forged, joined, orphaned];

@@ -24,6 +24,10 @@ export interface Parts {
   readonly environment?: string;
   readonly mount?: string;
   readonly file?: string;
+  /** All exec rules, in the place of the usual ones. */
+  readonly exec?: readonly string[];
+  /** Network rules; the names of the test hosts are known then. */
+  readonly network?: readonly string[];
 }
 
 /** Writes the policy of a box; nothing is started. */
@@ -33,6 +37,21 @@ export function makeBox(stage: Stage, folder: string, parts: Parts = {}): Box {
   mkdirSync(work, { recursive: true });
   chownSync(work, AGENT, AGENT);
   const policy = join(folder, "policy.yaml");
+  const box = { name: `box${boxes}`, policy, work };
+  writePolicy(stage, box, parts);
+  return box;
+}
+
+const USUAL: readonly string[] = [
+  '{ id: denied, executable: "/opt/escape/denied/**", action: deny }',
+  '{ id: rest, executable: ["/usr/**", "/opt/escape/bin/**"], action: allow }',
+];
+
+/** Writes the policy of a box anew; it counts from the next start, or reload. */
+export function writePolicy(stage: Stage, { policy, work }: Box, parts: Parts): void {
+  const list = (name: string, rules: readonly string[]) =>
+    rules.length === 0 ? `${name}: []\n` : `${name}:\n${rules.map((rule) => `  - ${rule}\n`).join("")}`;
+  const { addresses } = stage.hosts;
   writeFileSync(
     policy,
     `apiVersion: clawsec/v1
@@ -46,12 +65,46 @@ sandbox:
     - { source: /usr }
     - { source: ${JSON.stringify(stage.programs)}, target: /opt/escape }
     - { source: ${JSON.stringify(work)}, target: /work, mode: rw }
-${parts.mount === undefined ? "" : `    - ${parts.mount}\n`}exec:
-  - { id: denied, executable: "/opt/escape/denied/**", action: deny }
-  - { id: rest, executable: ["/usr/**", "/opt/escape/bin/**"], action: allow }
-${parts.file === undefined ? "" : `file:\n  - ${parts.file}\n`}`,
+${parts.mount === undefined ? "" : `    - ${parts.mount}\n`}${list("exec", parts.exec ?? USUAL)}${
+  parts.file === undefined ? "" : list("file", [parts.file])
+}${
+  parts.network === undefined
+    ? ""
+    : `${list("network", parts.network)}resolver:\n  hosts: ${JSON.stringify(addresses)}\n`
+}`,
   );
-  return { name: `box${boxes}`, policy, work };
+}
+
+/** The pid of a running box's first process, on the host. @throws when it does not run */
+export async function pidOf(stage: Stage, box: Box): Promise<number> {
+  const status = JSON.parse(await stage.clawsec.must("ps", "--json")) as {
+    sandboxes: { name: string; initPid: number }[];
+  };
+  const pid = status.sandboxes.find(({ name }) => name === box.name)?.initPid ?? 0;
+  if (!(pid > 0)) throw new Error(`${box.name} has no pid in ${JSON.stringify(status)}`);
+  return pid;
+}
+
+/** Runs a program in the mount and pid namespaces of a process, as root of the host. */
+export async function joinNamespaces(pid: number, program: string, mark: string): Promise<void> {
+  const child = spawn("nsenter", ["-t", String(pid), "-m", "-p", "--", program], {
+    env: { MARK: mark, TOKEN: "EFFECT" },
+    stdio: "ignore",
+  });
+  const timer = setTimeout(() => child.kill("SIGKILL"), 5000);
+  await once(child, "close");
+  clearTimeout(timer);
+}
+
+/** On the host: a process in mount and pid namespaces of its own, for whoever joins. */
+export async function joinedOnHost(program: string, mark: string): Promise<void> {
+  const host = spawn("unshare", ["-m", "-p", "-f", "--kill-child", "sleep", "20"], { stdio: "ignore" });
+  await sleep(300);
+  const pid = Number(textOf(`/proc/${host.pid}/task/${host.pid}/children`).trim());
+  if (pid > 0) await joinNamespaces(pid, program, mark);
+  const ended = once(host, "close");
+  host.kill("SIGKILL");
+  await ended;
 }
 
 /** Runs a script in a box to its end. */

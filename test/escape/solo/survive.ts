@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { namesOf } from "../leaks.js";
 import type { Stage } from "../setup.js";
 import { asAgent, inBox, makeBox, textOf, until } from "./box.js";
 import type { Solo } from "./way.js";
@@ -73,7 +74,7 @@ function tryKill(pid: number): void {
 
 const word = () => {
   words += 1;
-  return `beat-${process.pid}-${words}`;
+  return `${namesOf(process.pid).beat}${words}`;
 };
 
 const survivors: readonly Solo[] = KILLED.map(([id, tries, start]) => ({
