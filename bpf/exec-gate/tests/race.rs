@@ -42,8 +42,10 @@ fn path_race(by: &str) {
     std::fs::create_dir(world.path("good-or-evil")).unwrap();
     std::fs::copy(&programs().good, &good).unwrap();
     std::fs::copy(&programs().evil, world.path("good-or-evil/food")).unwrap();
-    let ended =
-        world.run(&args([&"race", &by, &tries().to_string(), &"0", &"f", &good, &world.folder.path()]));
+    let ended = world.run_tries(
+        &args([&"race", &by, &tries().to_string(), &"0", &"f", &good, &world.folder.path()]),
+        tries(),
+    );
     check(&world, &ended.stdout);
 }
 
@@ -60,16 +62,19 @@ fn a_process_that_changes_the_path_never_wins() {
 fn argument_race(by: &str) {
     let world = World::new(|question| if exec(question).argv[2] == "good" { allow() } else { deny() });
     // The two values differ in one letter; the evil one is counted under its own name.
-    let ended = world.run(&args([
-        &"race",
-        &by,
-        &tries().to_string(),
-        &"2",
-        &"f",
-        &programs().effect,
-        &world.folder.path(),
-        &"good",
-    ]));
+    let ended = world.run_tries(
+        &args([
+            &"race",
+            &by,
+            &tries().to_string(),
+            &"2",
+            &"f",
+            &programs().effect,
+            &world.folder.path(),
+            &"good",
+        ]),
+        tries(),
+    );
     assert_eq!(world.count("food"), 0, "the race was won");
     check(&world, &ended.stdout);
 }
@@ -103,15 +108,18 @@ fn a_symbolic_link_that_is_changed_never_wins() {
         }
     });
     // Nothing in memory changes: the racer of the actor writes the letter that is there.
-    let ended = world.run(&args([
-        &"race",
-        &"process",
-        &tries().to_string(),
-        &"0",
-        &"l",
-        &world.path("link"),
-        &world.folder.path(),
-    ]));
+    let ended = world.run_tries(
+        &args([
+            &"race",
+            &"process",
+            &tries().to_string(),
+            &"0",
+            &"l",
+            &world.path("link"),
+            &world.folder.path(),
+        ]),
+        tries(),
+    );
     over.store(true, std::sync::atomic::Ordering::Relaxed);
     racer.join().unwrap();
     check(&world, &ended.stdout);
@@ -128,15 +136,10 @@ fn environment_race(by: &str) {
     });
     let program = &programs().by_environment;
     let folder = world.folder.path();
-    let ended = world.run(&args([
-        &"race-environment",
-        &by,
-        &tries().to_string(),
-        &"good=1",
-        &"f",
-        &program,
-        &folder,
-    ]));
+    let ended = world.run_tries(
+        &args([&"race-environment", &by, &tries().to_string(), &"good=1", &"f", &program, &folder]),
+        tries(),
+    );
     assert_eq!(world.count("food"), 0, "the race was won");
     check(&world, &ended.stdout);
 }
@@ -169,7 +172,10 @@ fn cwd_world(facts: &'static [pb::ExecFact]) -> World {
 fn cwd_race(world: &World, by: &str) -> common::Ended {
     let (good, evil) = (world.path("folders/good"), world.path("folders/evil"));
     let count = tries().to_string();
-    world.run(&args([&"race-cwd", &by, &count, &good, &evil, &programs().by_cwd, &world.folder.path()]))
+    world.run_tries(
+        &args([&"race-cwd", &by, &count, &good, &evil, &programs().by_cwd, &world.folder.path()]),
+        tries(),
+    )
 }
 
 #[test]
@@ -204,7 +210,10 @@ fn an_answer_that_does_not_go_by_the_environment_is_not_bound_to_it() {
     let program = &programs().by_environment;
     let folder = world.folder.path();
     let count = tries().to_string();
-    world.run(&args([&"race-environment", &"thread", &count, &"good=1", &"f", &program, &folder]));
+    world.run_tries(
+        &args([&"race-environment", &"thread", &count, &"good=1", &"f", &program, &folder]),
+        tries(),
+    );
     // The control: without the binding the race is won now and then.
     println!("won {} of {count}", world.count("food"));
     assert!(world.count("food") > 0 && world.gate().counters().killed == 0);

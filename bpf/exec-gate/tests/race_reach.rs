@@ -45,8 +45,10 @@ fn reach_for_an_argument(
 ) -> (u64, u64, u64) {
     let world = World::new(move |question| answer(exec(question).argv[2] == "good"));
     let (folder, count) = (world.folder.path(), tries().to_string());
-    let ended =
-        world.run(&args([&"race-reach", &by, &count, &"2", &"f", &programs().effect, &folder, &"good"]));
+    let ended = world.run_tries(
+        &args([&"race-reach", &by, &count, &"2", &"f", &programs().effect, &folder, &"good"]),
+        tries(),
+    );
     outcome(&world, &ended, "food")
 }
 
@@ -69,7 +71,8 @@ fn a_process_that_writes_the_path_by_proc_mem_never_wins() {
     std::fs::copy(&programs().good, &good).unwrap();
     std::fs::copy(&programs().evil, world.path("good-or-evil/food")).unwrap();
     let (folder, count) = (world.folder.path(), tries().to_string());
-    let ended = world.run(&args([&"race-reach", &"memory", &count, &"0", &"f", &good, &folder]));
+    let ended =
+        world.run_tries(&args([&"race-reach", &"memory", &count, &"0", &"f", &good, &folder]), tries());
     let (good, evil, killed) = outcome(&world, &ended, "evil");
     assert_eq!(evil, 0, "the race was won");
     assert!(good > 0 && killed > 0, "the race was never close");
@@ -106,7 +109,7 @@ fn a_process_that_mounts_another_program_over_the_path_never_wins() {
     std::fs::copy(&programs().good, &path).unwrap();
     std::fs::copy(&programs().evil, &other).unwrap();
     let (folder, count) = (world.folder.path(), tries().to_string());
-    let ended = world.run(&args([&"race-mount", &count, &other, &path, &folder]));
+    let ended = world.run_tries(&args([&"race-mount", &count, &other, &path, &folder]), tries());
     let (good, evil, killed) = outcome(&world, &ended, "evil");
     assert_eq!(evil, 0, "the race was won");
     assert!(good > 0 && killed > 0, "the race was never close");

@@ -78,7 +78,7 @@ fn race(words: (&str, &str), racer: impl Fn(&Path, &Path) + Send + 'static, boun
             }
         }
     });
-    let ended = world.run(&args([&"repeat", &tries().to_string(), &script]));
+    let ended = world.run_tries(&args([&"repeat", &tries().to_string(), &script]), tries());
     over.store(true, Ordering::Relaxed);
     thread.join().unwrap();
     won(&world, &ended)
@@ -88,7 +88,8 @@ fn race(words: (&str, &str), racer: impl Fn(&Path, &Path) + Send + 'static, boun
 fn race_by_thread(how: &str, bound: bool) -> u64 {
     let world = contents(SHELL, bound);
     let (script, other) = (world.path("script"), world.path("other"));
-    let ended = world.run(&args([&"race-script", &how, &tries().to_string(), &other, &script]));
+    let ended =
+        world.run_tries(&args([&"race-script", &how, &tries().to_string(), &other, &script]), tries());
     won(&world, &ended)
 }
 

@@ -62,10 +62,14 @@ impl Actor {
     }
 
     /// Waits for the end of the first process, and of its listener.
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(self) -> Ended {
+        self.wait_within(3 * PATIENCE)
+    }
+
+    /// As `wait`. A hang is a failure, and its processes are killed with the world.
+    pub fn wait_within(mut self, limit: Duration) -> Ended {
         use std::os::unix::process::ExitStatusExt;
-        // A hang is a failure, and its processes are killed with the world.
-        let until = Instant::now() + 3 * PATIENCE;
+        let until = Instant::now() + limit;
         while self.child.as_mut().unwrap().try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "the actor hangs");
             std::thread::sleep(Duration::from_millis(1));

@@ -209,6 +209,12 @@ impl World {
         self.start(args).wait()
     }
 
+    /// As `run`, for an actor that tries something so many times: each may take what an interpreter takes to start on a
+    /// busy machine.
+    pub fn run_tries<S: AsRef<OsStr>>(&self, args: &[S], tries: u64) -> Ended {
+        self.start(args).wait_within(3 * PATIENCE + tries as u32 * Duration::from_millis(100))
+    }
+
     pub fn take_hold(&self) -> Hold {
         let until = Instant::now() + PATIENCE;
         loop {
