@@ -3,6 +3,7 @@
 import { againSolo } from "./solo/again.js";
 import { borderSolo } from "./solo/border.js";
 import { fullSolo } from "./solo/full.js";
+import { heldSolo } from "./solo/held.js";
 import { laterSolo } from "./solo/later.js";
 import { policySolo } from "./solo/policy.js";
 import { reloadSolo } from "./solo/reload.js";
@@ -13,6 +14,7 @@ import type { Solo } from "./solo/way.js";
 export const SOLO: readonly Solo[] = [
   ...policySolo,
   ...reloadSolo,
+  ...heldSolo,
   ...laterSolo,
   ...surviveSolo,
   ...againSolo,

@@ -2,6 +2,8 @@
 #include "way.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 
 extern char **environ;
@@ -201,6 +203,29 @@ static int race_folder(void) {
     return code;
 }
 
+/* Another program mounted over the path and away again, as root of a user namespace. Refused that, it still runs the path. */
+static void run_allowed(void) {
+    char *argv[] = {"harmless", NULL};
+    execve(need("ALLOWED"), argv, environ);
+}
+static int race_mount(void) {
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        refused("unshare");
+    pid_t flipper = fork();
+    if (flipper == 0) {
+        prctl(PR_SET_PDEATHSIG, 9);
+        for (;;) {
+            if (mount(need("DENIED"), need("ALLOWED"), NULL, MS_BIND, NULL) < 0)
+                sleep_ms(1);
+            else
+                umount2(need("ALLOWED"), MNT_DETACH);
+        }
+    }
+    int code = again_and_again(run_allowed);
+    end(flipper);
+    return code;
+}
+
 /* Many at once, each with a path that changes: more questions than anybody keeps. */
 static void flood(void) {
     pid_t children[60];
@@ -231,5 +256,6 @@ const struct way race_ways[] = {{"race-path-thread", race_path_thread},
                                 {"race-symlink", race_symlink},
                                 {"race-rename", race_rename},
                                 {"race-folder", race_folder},
+                                {"race-mount", race_mount},
                                 {"race-flood", race_flood},
                                 {NULL, NULL}};

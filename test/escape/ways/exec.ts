@@ -174,6 +174,12 @@ const races: readonly Way[] = [
   call("race-rename", "two files that exchange their names all the time", VERIFY, ran, { environment: HASH }),
   call("race-flood", "60 processes at once, whose path changes", VERIFY, ran),
   call("race-folder", "two folders that exchange their names all the time", VERIFY, ran),
+  call(
+    "race-mount",
+    "another program mounted over the path all the time, as root of a user namespace",
+    FILTER,
+    ran,
+  ),
 ].map((way) => ({ ...way, subjects: ["tool"], timeoutMs: 8000 }));
 
 /** What the pack says about programs of the host. */
