@@ -1,9 +1,11 @@
 /** What `run` carries between its caller and the command. */
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { QueryAuditRequest, RunRequest } from "../../proto/gen/clawsec/v1/control.js";
 import type { AttachInput } from "../../proto/gen/clawsec/v1/loader.js";
+import { call } from "../common/grpc.js";
 import { World } from "../testing/world.js";
-import { type AttachOptions, attach, ReaderGone } from "./attach.js";
+import { type AttachOptions, attach, Interrupted, ReaderGone } from "./attach.js";
 import { ForwardedSignals } from "./signals.js";
 
 let world: World;
@@ -88,4 +90,62 @@ test("a loader that dies is an error, not an exit code", async () => {
   await world.loader.until(() => inputs.length > 0);
   world.loader.stop();
   await expect(ended).rejects.toThrow();
+});
+
+async function run(): Promise<void> {
+  const request = RunRequest.fromPartial({
+    policyPath: world.policy(['{ id: rest, executable: "/usr/bin/**", action: allow }']),
+    detached: true,
+  });
+  await call(world.control, world.control.run, request, 10_000);
+}
+
+/** One more command: `answer` is the loader's side. */
+function exec(answer: (call: Parameters<typeof world.loader.executed>[0]) => void, interactive = true) {
+  world.loader.executed = (call) => {
+    call.on("error", () => undefined);
+    answer(call);
+  };
+  const told: string[] = [];
+  const start = { args: ["/usr/bin/id"], subject: "", terminal: false, term: "" };
+  const notice = (text: string) => void told.push(text);
+  const { options, stdin } = streams();
+  return {
+    told,
+    stdin,
+    options: { ...options, exec: { start, interactive, started: () => notice("started"), notice } },
+  };
+}
+
+test("one more command is asked for by name and written down with who asked, before and after", async () => {
+  await run();
+  const { options, told } = exec((call) => {
+    call.on("data", (input: AttachInput) => inputs.push(input));
+    call.write({ output: { $case: "started", value: { pid: 5, sandboxPid: 2 } } });
+    call.write({ output: { $case: "exit", value: { code: 3, signal: 0 } } });
+    call.end();
+  }, false);
+  expect(await attach(world.control, options)).toEqual({ code: 3, signal: 0 });
+  expect(told).toEqual(["started"]);
+  expect(inputs[0]).toMatchObject({ name: "box", stdinEof: true, exec: { args: ["/usr/bin/id"] } });
+  const query = QueryAuditRequest.fromPartial({ kinds: ["sandbox"], text: "/usr/bin/id" });
+  const { records } = await call(world.control, world.control.queryAudit, query);
+  expect(records.map(({ summary }) => summary.replace(/uid \d+ \(\w+\)/, "WHO"))).toEqual([
+    "command of WHO asked for with clawsec exec [/usr/bin/id]",
+    "command of WHO ended with code 3 [/usr/bin/id]",
+  ]);
+});
+
+test("a signal that cannot get past what the command does not read ends the command", async () => {
+  await run();
+  const { options, stdin } = exec((call) => {
+    call.pause();
+    call.write({ output: { $case: "started", value: { pid: 5, sandboxPid: 2 } } });
+  });
+  const ended = attach(world.control, options);
+  // More than what is buffered on the way.
+  for (let at = 0; at < 200; at++) stdin.write(Buffer.alloc(65_536));
+  await world.loader.until(() => stdin.isPaused());
+  process.emit("SIGINT");
+  await expect(ended).rejects.toThrow(Interrupted);
 });

@@ -1,7 +1,7 @@
 /** A command's stdin, stdout and stderr, carried between this process and its sandbox. */
 import type { ClientDuplexStream } from "@grpc/grpc-js";
 import type { ControlClient } from "../../proto/gen/clawsec/v1/control.js";
-import type { AttachInput, AttachOutput, ExitStatus } from "../../proto/gen/clawsec/v1/loader.js";
+import type { AttachInput, AttachOutput, ExecStart, ExitStatus } from "../../proto/gen/clawsec/v1/loader.js";
 import type { ForwardedSignals } from "./signals.js";
 
 /** Whoever read our output has closed it. */
@@ -12,6 +12,17 @@ export class ReaderGone extends Error {
   }
 }
 
+/** A signal came that the command could not be told, because it does not read its input. It is ended instead. */
+export class Interrupted extends Error {
+  readonly signal: number;
+
+  constructor(signal: number) {
+    super("The command was ended: it did not read its input, behind which the signal waited.");
+    this.name = "Interrupted";
+    this.signal = signal;
+  }
+}
+
 export interface AttachOptions {
   readonly name: string;
   readonly terminal: boolean;
@@ -19,18 +30,39 @@ export interface AttachOptions {
   readonly stdin: NodeJS.ReadStream;
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
+  /** Not the main command, but one more. */
+  readonly exec?: {
+    readonly start: ExecStart;
+    /** Passes standard input on; else the command has none. */
+    readonly interactive: boolean;
+    /** It was forked; what becomes of it is its own from now on. */
+    started(): void;
+    /** A sentence of the supervisor's. */
+    notice(text: string): void;
+  };
 }
+
+const NOTHING: AttachInput = {
+  name: "",
+  stdin: Buffer.alloc(0),
+  stdinEof: false,
+  resize: undefined,
+  signal: 0,
+  exec: undefined,
+};
 
 /** Attaches until the command has ended; resolves with how it ended. */
 export function attach(client: ControlClient, options: AttachOptions): Promise<ExitStatus> {
-  const stream: ClientDuplexStream<AttachInput, AttachOutput> = client.attachSandbox();
+  const stream: ClientDuplexStream<AttachInput, AttachOutput> =
+    options.exec === undefined ? client.attachSandbox() : client.exec();
   const send = (input: Partial<AttachInput>) => {
-    const empty = { name: "", stdin: Buffer.alloc(0), stdinEof: false, resize: undefined, signal: 0 };
-    return stream.write({ ...empty, ...input });
+    return stream.write({ ...NOTHING, ...input });
   };
   const { stdin, stdout, stderr, terminal, signals } = options;
+  const interactive = options.exec?.interactive ?? true;
   const size = () => ({ rows: stdout.rows ?? 24, columns: stdout.columns ?? 80 });
-  send({ name: options.name, resize: terminal ? size() : undefined });
+  const resize = terminal ? size() : undefined;
+  send({ name: options.name, resize, exec: options.exec?.start, stdinEof: !interactive });
 
   const onStdin = (chunk: Buffer) => {
     if (!send({ stdin: chunk })) {
@@ -41,10 +73,11 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
   const onStdinEnd = () => send({ stdinEof: true });
   const onResize = () => send({ resize: size() });
 
-  stdin.on("data", onStdin);
-  stdin.once("end", onStdinEnd);
-  signals.to((signal) => send({ signal }));
-  const raw = terminal && stdin.isTTY;
+  if (interactive) {
+    stdin.on("data", onStdin);
+    stdin.once("end", onStdinEnd);
+  }
+  const raw = terminal && interactive && stdin.isTTY;
   if (raw) stdin.setRawMode(true);
   if (terminal) stdout.on("resize", onResize);
 
@@ -65,6 +98,14 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
     };
     stdout.once("error", onBroken);
     stderr.once("error", onBroken);
+    signals.to((signal) => {
+      if (options.exec !== undefined && stream.writableNeedDrain) {
+        reject(new Interrupted(signal));
+        stream.cancel();
+      } else {
+        send({ signal });
+      }
+    });
     const write = (to: NodeJS.WriteStream, bytes: Buffer) => {
       if (to.write(bytes)) return;
       stream.pause();
@@ -81,6 +122,12 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
         case "exit":
           exit = output.value;
           stream.end();
+          break;
+        case "started":
+          options.exec?.started();
+          break;
+        case "notice":
+          options.exec?.notice(output.value);
           break;
         default:
       }

@@ -1,4 +1,4 @@
-/** How the CLI ends. `run` ends with its command's own code when the command was started. */
+/** How the CLI ends. `run` and `exec` end with their command's own code when the command was started. */
 import { status } from "@grpc/grpc-js";
 import { isServiceError, sentence } from "../common/grpc.js";
 import { NoLoader } from "../supervisor/loader/link.js";
@@ -26,7 +26,7 @@ export const EXIT_HELP = `Exit codes:
   3  the policy has errors, or one of its tests fails
   4  no supervisor serves this runtime folder
   5  this host cannot enforce the policy
-run ends with the exit code of its command (128 + n for signal n) once the command was started.`;
+run and exec end with the exit code of their command (128 + n for signal n) once the command was started.`;
 
 /** An error whose exit code is known. */
 export class CliError extends Error {

@@ -4,6 +4,7 @@ import { escapedJson, escapeText } from "../common/escape.js";
 import { packageVersion } from "../common/paths.js";
 import { addAuditCommands } from "./commands/audit.js";
 import { addDoctorCommand } from "./commands/doctor.js";
+import { addExecCommand } from "./commands/exec.js";
 import { addHoldCommands } from "./commands/holds.js";
 import { addKillCommand } from "./commands/kill.js";
 import { addPolicyCommands } from "./commands/policy/index.js";
@@ -24,6 +25,7 @@ export function buildProgram(io: Io): Command {
     .addHelpText("after", `\n${EXIT_HELP}`);
   addUpCommands(program, io);
   addRunCommand(program, io);
+  addExecCommand(program, io);
   addStatusCommands(program, io);
   addHoldCommands(program, io);
   addKillCommand(program, io);

@@ -1,4 +1,4 @@
-/** Signals that `run` passes on to its command. Caught from the beginning: what comes early is kept, not lost. */
+/** Signals that `run` and `exec` pass on to their command. Caught from the beginning: what comes early is kept, not lost. */
 import { constants } from "node:os";
 
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
@@ -34,5 +34,15 @@ export class ForwardedSignals {
   #caught(name: Name): void {
     if (this.#send === undefined) this.#early.push(name);
     else this.#send(constants.signals[name]);
+  }
+}
+
+/** Catches signals while `use` runs. */
+export async function withSignals(use: (signals: ForwardedSignals) => Promise<void>): Promise<void> {
+  const signals = new ForwardedSignals();
+  try {
+    await use(signals);
+  } finally {
+    signals.release();
   }
 }

@@ -66,6 +66,8 @@ export class ScriptedLoader {
   failing: { method: string; words: string; after?: number } | undefined;
   /** What an attachment does; by default it echoes stdin and ends with code 7. */
   attached: (call: ServerDuplexStream<AttachInput, AttachOutput>) => void = echo;
+  /** What it does with a command of Exec. */
+  executed: (call: ServerDuplexStream<AttachInput, AttachOutput>) => void = echo;
 
   constructor(path: string) {
     this.#path = path;
@@ -190,6 +192,7 @@ export class ScriptedLoader {
         sandbox: this.sandboxes.get(name),
       })),
       attach: (call) => this.attached(call),
+      exec: (call) => this.executed(call),
       applyPolicy: unary("applyPolicy", (request: ApplyPolicyRequest) => {
         this.applied.push(request);
         return { epoch: request.tables?.epoch ?? 0 };

@@ -246,7 +246,14 @@ function attach(
       look(part?.$case === "exit");
     });
     stream.on("error", (error) => reject(error));
-    stream.write({ name, stdin: Buffer.alloc(0), stdinEof: true, resize: undefined, signal: 0 });
+    stream.write({
+      name,
+      stdin: Buffer.alloc(0),
+      stdinEof: true,
+      resize: undefined,
+      signal: 0,
+      exec: undefined,
+    });
   });
 }
 

@@ -161,7 +161,14 @@ export class Sandbox {
         reject(error);
       });
     });
-    stream.write({ name, stdin: Buffer.alloc(0), stdinEof: false, resize: undefined, signal: 0 });
+    stream.write({
+      name,
+      stdin: Buffer.alloc(0),
+      stdinEof: false,
+      resize: undefined,
+      signal: 0,
+      exec: undefined,
+    });
   }
 
   #read(text: string): void {
@@ -218,6 +225,7 @@ export class Sandbox {
         stdin: bytes.subarray(at, at + CHUNK),
         stdinEof: false,
         resize: undefined,
+        exec: undefined,
         signal: 0,
       });
   }

@@ -18,7 +18,7 @@ import { CliError, Exit, policyError } from "../exit-codes.js";
 import { sandboxJson } from "../format.js";
 import { type Io, print, printJson, say } from "../io.js";
 import { variable } from "../options.js";
-import { ForwardedSignals } from "../signals.js";
+import { type ForwardedSignals, withSignals } from "../signals.js";
 
 interface RunOptions {
   policy?: string;
@@ -94,15 +94,6 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
       await supervisor.stop();
     }
   });
-}
-
-async function withSignals(use: (signals: ForwardedSignals) => Promise<void>): Promise<void> {
-  const signals = new ForwardedSignals();
-  try {
-    await use(signals);
-  } finally {
-    signals.release();
-  }
 }
 
 async function runWith(

@@ -362,7 +362,14 @@ describe("Attach", () => {
         .on("end", resolve)
         .on("error", reject);
     });
-    const empty = { name: "", stdin: Buffer.alloc(0), stdinEof: false, resize: undefined, signal: 0 };
+    const empty = {
+      name: "",
+      stdin: Buffer.alloc(0),
+      stdinEof: false,
+      resize: undefined,
+      signal: 0,
+      exec: undefined,
+    };
     stream.write({ ...empty, name: "box" });
     for (let at = 0; at < bytes.length; at += 65_536)
       stream.write({ ...empty, stdin: bytes.subarray(at, at + 65_536) });
@@ -394,7 +401,7 @@ describe("Attach", () => {
     };
     const stream = world.control.attachSandbox();
     stream.on("error", () => undefined);
-    const empty = { stdin: Buffer.alloc(0), stdinEof: false, resize: undefined, signal: 0 };
+    const empty = { stdin: Buffer.alloc(0), stdinEof: false, resize: undefined, signal: 0, exec: undefined };
     stream.write({ ...empty, name: "box" });
     await world.loader.until(() => opened);
     stream.cancel();

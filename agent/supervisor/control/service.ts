@@ -7,6 +7,7 @@ import type { Parts } from "../parts.js";
 import { attachSandbox } from "./attach.js";
 import { followAudit } from "./audit.js";
 import { callerGone } from "./caller.js";
+import { exec } from "./exec.js";
 import { explain } from "./explain.js";
 import { unary } from "./handler.js";
 import { answerHold, listHolds, watchHolds } from "./holds.js";
@@ -34,6 +35,7 @@ export function controlService(parts: Parts): ControlServer {
       return callLoader(loader, loader.waitSandbox, request);
     }),
     attachSandbox: (call) => attachSandbox(parts, call),
+    exec: (call) => exec(parts, call),
     listHolds: unary(log, "ListHolds", (request) => listHolds(holds, request)),
     watchHolds: (call) => watchHolds(holds, call),
     answerHold: unary(log, "AnswerHold", async (request, call) => {

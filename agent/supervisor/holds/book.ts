@@ -34,8 +34,8 @@ export type Answered =
 interface Entry {
   hold: Hold;
   readonly key: string;
-  /** Ids of the questions that wait, on the present connection. */
-  readonly waiters: Set<number>;
+  /** The questions that wait, on the present connection, by their ids: the pid of whoever asked, 0 for none. */
+  readonly waiters: Map<number, number>;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -65,7 +65,7 @@ export class HoldBook extends EventEmitter<BookEvents> {
     this.#store = store;
     this.#graceMs = graceMs;
     for (const { hold, key } of store.open()) {
-      const entry: Entry = { hold: { ...hold, engaged: false }, key, waiters: new Set(), timer: undefined };
+      const entry: Entry = { hold: { ...hold, engaged: false }, key, waiters: new Map(), timer: undefined };
       this.#add(entry);
       this.#arm(entry, (hold.deadlineUs - nowUs()) / 1000, true);
     }
@@ -78,7 +78,7 @@ export class HoldBook extends EventEmitter<BookEvents> {
     const key = holdKey(question, terms.rule);
     const same = this.#byKey.get(key);
     if (same !== undefined) {
-      this.#wait(same, question.id);
+      this.#wait(same, question);
       return this.#update(same, { asked: same.hold.asked + 1 });
     }
     const openedUs = nowUs();
@@ -101,10 +101,10 @@ export class HoldBook extends EventEmitter<BookEvents> {
       policyHash: terms.policyHash,
       engaged: question.holdId !== "",
     };
-    const entry: Entry = { hold, key, waiters: new Set(), timer: undefined };
+    const entry: Entry = { hold, key, waiters: new Map(), timer: undefined };
     this.#store.put(entry);
     this.#add(entry);
-    this.#wait(entry, question.id);
+    this.#wait(entry, question);
     this.#arm(entry, terms.timeoutMs, false);
     this.emit("change", HoldChangeKind.OPENED, hold);
     return hold;
@@ -115,7 +115,7 @@ export class HoldBook extends EventEmitter<BookEvents> {
     const entry = this.#open.get(question.holdId);
     if (entry === undefined)
       return this.#store.byPrefix(question.holdId).find(({ id }) => id === question.holdId);
-    this.#wait(entry, question.id);
+    this.#wait(entry, question);
     return this.#update(entry, { engaged: true });
   }
 
@@ -168,6 +168,11 @@ export class HoldBook extends EventEmitter<BookEvents> {
   /** The open hold that a question of the present connection waits for. */
   ofQuestion(questionId: number): Hold | undefined {
     return this.#byQuestion.get(questionId)?.hold;
+  }
+
+  /** True while this process (as the host numbers it) waits for an open hold. */
+  holds(id: string, pid: number): boolean {
+    return [...(this.#open.get(id)?.waiters.values() ?? [])].includes(pid);
   }
 
   /** Ends an open hold because the policy decides now what a person was asked. */
@@ -242,9 +247,9 @@ export class HoldBook extends EventEmitter<BookEvents> {
     this.#byKey.set(entry.key, entry);
   }
 
-  #wait(entry: Entry, questionId: number): void {
-    entry.waiters.add(questionId);
-    this.#byQuestion.set(questionId, entry);
+  #wait(entry: Entry, { id, process }: Question): void {
+    entry.waiters.set(id, process?.pid ?? 0);
+    this.#byQuestion.set(id, entry);
   }
 
   #update(entry: Entry, change: Partial<Hold>): Hold {
@@ -288,7 +293,7 @@ export class HoldBook extends EventEmitter<BookEvents> {
     entry.hold = hold;
     this.#open.delete(hold.id);
     this.#byKey.delete(entry.key);
-    const waiters = [...entry.waiters];
+    const waiters = [...entry.waiters.keys()];
     for (const question of waiters) this.#byQuestion.delete(question);
     this.emit("change", HoldChangeKind.ENDED, hold);
     this.emit("ended", hold, waiters);

@@ -154,7 +154,8 @@ fn entry_name(exe: &Path) -> Option<&OsStr> {
     (exe.parent()? == Path::new(wire::DIR) && exe != Path::new(wire::INIT_PATH)).then_some(name)
 }
 
-fn read_spec(name: &OsStr) -> Result<EntrySpec, String> {
+/// Reads what an entry does.
+pub fn read_spec(name: &OsStr) -> Result<EntrySpec, String> {
     let path = Path::new(wire::ENTRY_DIR).join(name);
     let wrong = |what: &dyn std::fmt::Display| format!("the entry specification {path:?}: {what}");
     let fd = open(&path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
@@ -171,7 +172,8 @@ fn read_spec(name: &OsStr) -> Result<EntrySpec, String> {
     wire::decode(&json).map_err(|error| wrong(&error))
 }
 
-fn is_dangerous(name: &OsStr) -> bool {
+/// Whether an entry leaves a variable out.
+pub fn is_dangerous(name: &OsStr) -> bool {
     let name = name.as_bytes();
     DANGEROUS.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix.as_bytes()),

@@ -2,7 +2,7 @@
 //!
 //! The shim is one static program with two jobs, told apart by things that whoever runs it cannot choose:
 //! - as pid 1 it is the sandbox's init: it gets its [`wire::Spec`] from the loader, restricts itself for good,
-//!   and runs the main command;
+//!   and runs the main command, and beside it what the loader is asked to run (`clawsec exec`);
 //! - at the path of a *subject's entry* (`/.clawsec/<name>`, known by the mount it was run through) it adds that
 //!   entry's Landlock layer and runs the entry's program.
 //!

@@ -3,6 +3,7 @@
 //! Run in any other way than as a sandbox's pid 1 or through a subject's entry, it says so and fails. All that it ever
 //! does before running something else is to give rights away, so there is nothing in it to be gained.
 
+mod command;
 mod entry;
 mod pid1;
 mod sys;

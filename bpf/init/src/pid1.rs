@@ -1,5 +1,6 @@
 //! The sandbox's init: restricts itself on the loader's word, runs the main command, outlives nothing.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::sockopt::socket_type;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::sys;
+use crate::{command, sys};
 
 /// Handed on to the main command. Others cannot reach pid 1, or mean nothing to it.
 const FORWARDED: [i32; 7] =
@@ -123,6 +124,8 @@ fn run_main(mut loader: File, restricted: &Restricted) -> ! {
     if wire::send(&mut loader, &FromShim::Running { pid: main }).is_err() {
         loader_gone();
     }
+    // The commands beside it: their ids by their pids.
+    let mut commands: BTreeMap<i32, u64> = BTreeMap::new();
     loop {
         // SAFETY: the signal descriptor stays open for the life of the process.
         let signals_fd = unsafe { BorrowedFd::borrow_raw(signals) };
@@ -142,23 +145,50 @@ fn run_main(mut loader: File, restricted: &Restricted) -> ! {
             if pid == main {
                 end_with(&mut loader, status);
             }
+            if let Some(id) = commands.remove(&pid) {
+                let (code, signal) = outcome(status);
+                tell(&mut loader, &FromShim::CommandEnded { id, code, signal });
+            }
         }
         if loader_spoke {
             match wire::receive(&mut loader) {
                 Ok(ToShim::Signal(signal)) => sys::kill(-main, signal),
+                Ok(ToShim::CommandSignal { id, signal }) => {
+                    // It is not reaped, so the number is still its own.
+                    if let Some((&pid, _)) = commands.iter().find(|&(_, &of)| of == id) {
+                        sys::kill(-pid, signal);
+                    }
+                }
+                Ok(ToShim::Command(spec)) => match command::fork(&loader, &spec) {
+                    Ok(Ok(pid)) => drop(commands.insert(pid, spec.id)),
+                    Ok(Err(why)) => tell(&mut loader, &FromShim::CommandRefused { id: spec.id, why }),
+                    // What else comes on the socket could not be told from the descriptors that did not.
+                    Err(_) => loader_gone(),
+                },
                 Ok(ToShim::Spec(_) | ToShim::Go) | Err(_) => loader_gone(),
             }
         }
     }
 }
 
-/// Ends the sandbox with the main command's status.
-fn end_with(loader: &mut File, status: i32) -> ! {
-    let (code, signal) = if libc::WIFSIGNALED(status) {
+fn tell(loader: &mut File, message: &FromShim) {
+    if wire::send(loader, message).is_err() {
+        loader_gone();
+    }
+}
+
+/// Exit code or 128 + signal, and the signal.
+fn outcome(status: i32) -> (i32, i32) {
+    if libc::WIFSIGNALED(status) {
         (128 + libc::WTERMSIG(status), libc::WTERMSIG(status))
     } else {
         (libc::WEXITSTATUS(status), 0)
-    };
+    }
+}
+
+/// Ends the sandbox with the main command's status.
+fn end_with(loader: &mut File, status: i32) -> ! {
+    let (code, signal) = outcome(status);
     // Without a loader the exit code alone must do.
     let _ = wire::send(loader, &FromShim::Ended { code, signal });
     end(code, "")
@@ -230,7 +260,7 @@ fn prepare(spec: &Spec) -> Result<Image, Sentence> {
 }
 
 /// As a shell finds a command. What is not found is left as it is: the exec then says so.
-fn search(command: &str) -> Vec<u8> {
+pub fn search(command: &str) -> Vec<u8> {
     if !command.contains('/') {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         for folder in std::env::split_paths(&path).filter(|folder| folder.is_absolute()) {

@@ -110,6 +110,22 @@ pub fn take_terminal() -> io::Result<()> {
     }
 }
 
+/// Makes the terminal on standard input the controlling one of the calling session leader, with its group in the
+/// foreground.
+pub fn control_terminal() -> io::Result<()> {
+    // SAFETY: the argument is a number; 0 takes no terminal away from another session.
+    check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into()).map(drop)
+}
+
+/// Makes these the standard input, output and error.
+pub fn take_streams(streams: [RawFd; 3]) -> io::Result<()> {
+    for (number, stream) in (0..).zip(streams) {
+        // SAFETY: takes no pointers. None of the originals is one of the numbers 0 to 2, which the shim has open.
+        check(unsafe { libc::dup2(stream, number) }.into())?;
+    }
+    Ok(())
+}
+
 /// Closes every descriptor above standard error.
 pub fn close_others() -> io::Result<()> {
     // SAFETY: what owned those descriptors is not used again: the caller execs or exits next.

@@ -10,6 +10,9 @@
 //! | | takes the listener with `pidfd_getfd(2)`, serves it, then [`ToShim::Go`] |
 //! | [`FromShim::Running`] | |
 //! | | [`ToShim::Signal`], any number of times |
+//! | | [`ToShim::Command`], any number of times, each followed by [`COMMAND_DESCRIPTORS`] bytes with a descriptor each |
+//! | | [`ToShim::CommandSignal`], any number of times |
+//! | [`FromShim::CommandEnded`] or [`FromShim::CommandRefused`], once for each command | |
 //! | [`FromShim::Ended`] | |
 //!
 //! The number of the listener is written instead of the descriptor being sent, because sending one needs
@@ -33,7 +36,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::landlock::Ruleset;
 
 /// Version of this protocol. Shim and loader are built together, so anything but equality is refused.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Folder of the shim inside a sandbox; a read-only mount.
 pub const DIR: &str = "/.clawsec";
 /// Where the shim is as the sandbox's init.
@@ -48,6 +51,9 @@ pub const EXIT_REFUSED: i32 = 70;
 pub const EXIT_LOADER_GONE: i32 = 71;
 /// Longest frame in bytes. A full seccomp filter (4,096 instructions) is about 90 KB; arguments are the rest.
 pub const MAX_FRAME: usize = 8 << 20;
+
+/// Descriptors that follow a [`ToShim::Command`]: standard input, output and error, and the [`Command`]'s own socket.
+pub const COMMAND_DESCRIPTORS: usize = 4;
 
 /// What the shim says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +72,22 @@ pub enum FromShim {
     Running {
         /// Its pid, as the sandbox sees it.
         pid: i32,
+    },
+    /// A command ended, or was killed before it was one.
+    CommandEnded {
+        /// [`Command::id`].
+        id: u64,
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Signal that ended it, 0 for none.
+        signal: i32,
+    },
+    /// A command could not be forked, for this reason (a sentence).
+    CommandRefused {
+        /// [`Command::id`].
+        id: u64,
+        /// The reason.
+        why: String,
     },
     /// The main command ended; the shim exits next, and everything in its pid namespace with it.
     Ended {
@@ -90,6 +112,36 @@ pub enum ToShim {
     Go,
     /// Send this signal to the main command's process group.
     Signal(i32),
+    /// Run one more command beside the main one.
+    Command(Command),
+    /// Send a signal to a command's process group. One that has ended is fine.
+    CommandSignal {
+        /// [`Command::id`].
+        id: u64,
+        /// The signal.
+        signal: i32,
+    },
+}
+
+/// A command beside the main one. It is forked by the shim, so it has its filter and Landlock layer, its user and its
+/// environment, with nothing to be set again.
+///
+/// The forked child makes itself the leader of a session, then writes a byte to its own socket (the kernel tells the
+/// loader with it which process that is), and waits for one: until then it can be moved. An end of file instead of that
+/// byte means that nobody wants it any more. The socket is not open in the command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The loader's name for it.
+    pub id: u64,
+    /// One without a slash is searched in `PATH` of the sandbox's environment.
+    pub args: Vec<String>,
+    /// Entry whose Landlock layer is added, and whose caller's dangerous variables are left out: the last part of its
+    /// path.
+    pub entry: Option<String>,
+    /// Standard input is a terminal, which becomes the controlling one of its session.
+    pub terminal: bool,
+    /// `TERM` in its environment; empty: as the sandbox has it.
+    pub term: String,
 }
 
 /// What the shim applies to itself, and what it runs then.

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::broker::Broker;
+use crate::exec;
 use crate::gates::Gates;
 use crate::process;
 use crate::spool::Spool;
@@ -53,7 +54,7 @@ impl std::fmt::Debug for Host {
 }
 
 /// The status for an error of the sandbox's life.
-fn status(error: &Error) -> Status {
+pub(crate) fn status(error: &Error) -> Status {
     let sentence = error.to_string();
     match error {
         Error::Invalid(_) => Status::invalid_argument(sentence),
@@ -261,6 +262,16 @@ impl Host {
         });
         tokio::spawn(take_inputs(sandbox, first, inputs));
         Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    /// Runs one more command in a sandbox.
+    pub async fn exec(
+        &self,
+        first: pb::AttachInput,
+        inputs: Streaming<pb::AttachInput>,
+    ) -> Result<Answers<pb::AttachOutput>, Status> {
+        let sandbox = self.sandboxes.get(&first.name).map_err(|error| status(&error))?;
+        exec::serve(sandbox, first, inputs).await
     }
 
     /// Puts another policy in force; returns its epoch.

@@ -8,6 +8,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod conversation;
+pub mod exec;
 pub mod gates;
 pub mod host;
 pub mod log;

@@ -48,6 +48,7 @@ async fn to_its_end<T: Send + 'static>(
 #[tonic::async_trait]
 impl Loader for Service {
     type AttachStream = Answers<pb::AttachOutput>;
+    type ExecStream = Answers<pb::AttachOutput>;
     type DecideStream = Answers<pb::LoaderMessage>;
     type EventsStream = Answers<pb::EventBatch>;
 
@@ -130,6 +131,14 @@ impl Loader for Service {
             return Err(Status::invalid_argument("the first message of an attachment names the sandbox"));
         };
         Ok(Response::new(self.host.attach(first, inputs)?))
+    }
+
+    async fn exec(&self, request: Request<Streaming<pb::AttachInput>>) -> Answer<Self::ExecStream> {
+        let mut inputs = request.into_inner();
+        let Some(first) = inputs.message().await? else {
+            return Err(Status::invalid_argument("the first message of a command names the sandbox"));
+        };
+        Ok(Response::new(self.host.exec(first, inputs).await?))
     }
 
     async fn apply_policy(

@@ -9,6 +9,8 @@ use clawsec_proto as pb;
 
 /// Largest value of one secret in bytes.
 const SECRET_BYTES: usize = 64 << 10;
+/// Longest command in bytes; an exec with longer arguments is denied anyway.
+const COMMAND_BYTES: usize = 128 << 10;
 /// Most subjects of one sandbox; each is a cgroup.
 const SUBJECTS: usize = 64;
 
@@ -88,6 +90,21 @@ pub fn create(request: &pb::CreateSandboxRequest) -> Valid {
         Some(mount) => path("the mount point of the secrets", &mount.path)?,
         None => ensure!(request.secrets.is_empty(), "there are secrets, but no mount for them"),
     }
+    Ok(())
+}
+
+/// A command in a running sandbox.
+pub fn exec(start: &pb::ExecStart) -> Valid {
+    ensure!(start.args.first().is_some_and(|program| !program.is_empty()), "the command is empty");
+    ensure!(start.args.iter().all(|arg| !arg.contains('\0')), "the command has a NUL byte in it");
+    let bytes: usize = start.args.iter().map(|arg| arg.len() + 1).sum();
+    ensure!(bytes <= COMMAND_BYTES, "the command has {bytes} bytes; {COMMAND_BYTES} are the most");
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+    ensure!(
+        start.term.len() <= 64 && start.term.bytes().all(good),
+        "{:?} is not the type of a terminal",
+        start.term
+    );
     Ok(())
 }
 
@@ -377,6 +394,22 @@ mod tests {
         for (first, last, good) in [(1, 65_535, true), (0, 1, false), (2, 1, false), (1, 65_536, false)] {
             let ports = vec![pb::PortRange { first, last }];
             assert_eq!(check(pb::NetworkRow { ports, ..row() }).is_ok(), good, "{first} {last}");
+        }
+    }
+
+    #[test]
+    fn a_command_has_a_program_and_a_length_that_an_exec_can_have() {
+        let start = |args: &[&str], term: &str| pb::ExecStart {
+            args: args.iter().map(ToString::to_string).collect(),
+            term: term.into(),
+            ..Default::default()
+        };
+        assert_eq!(exec(&start(&["id", "-u"], "xterm-256color")), Ok(()));
+        let long = "a".repeat(COMMAND_BYTES);
+        let bad: [(&[&str], &str); 5] =
+            [(&[], ""), (&[""], ""), (&["a\0b"], ""), (&["a", &long], ""), (&["id"], "x\n")];
+        for (args, term) in bad {
+            assert!(exec(&start(args, term)).is_err(), "{term:?}");
         }
     }
 

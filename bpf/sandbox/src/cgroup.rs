@@ -193,6 +193,11 @@ pub fn move_process(subject: &SubjectScope, pid: u32) -> Result<()> {
         .context(format_args!("moving process {pid} into the cgroup of subject {}", subject.name))
 }
 
+/// Whether a process is in a subject's cgroup at this moment.
+pub(crate) fn holds(subject: &SubjectScope, pid: u32) -> bool {
+    read_pids(&subject.cgroup.join("cgroup.procs")).contains(&pid)
+}
+
 fn read_pids(procs: &Path) -> Vec<u32> {
     fs::read_to_string(procs).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
 }

@@ -12,6 +12,7 @@ use pb::kill_report::SandboxKill;
 use rustix::process::Signal;
 use tokio::net::unix::OwnedReadHalf;
 
+use crate::command::Commands;
 use crate::error::{Error, Result};
 use crate::sandbox::{How, Phase, Sandbox, now_us};
 use crate::shim::{self, Shim};
@@ -98,7 +99,8 @@ impl Inner {
         let mut to_shim = sandbox.to_shim.lock().await;
         let (from, to) = shim.go().await?;
         *to_shim = Some(to);
-        *sandbox.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::spawn(listen(from)));
+        *sandbox.told.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(tokio::spawn(listen(from, Arc::clone(&sandbox.commands))));
         sandbox.advance(|phase| matches!(phase, Phase::Starting), Phase::Running { started_us: now_us() });
         Ok(())
     }
@@ -228,11 +230,19 @@ impl Inner {
 }
 
 /// Takes what the shim says while the sandbox runs, until it is gone.
-async fn listen(mut from: OwnedReadHalf) -> Option<pb::ExitStatus> {
+async fn listen(mut from: OwnedReadHalf, commands: Arc<Commands>) -> Option<pb::ExitStatus> {
     let mut told = None;
     while let Ok(message) = shim::receive(&mut from).await {
-        if let FromShim::Ended { code, signal } = message {
-            told = Some(pb::ExitStatus { code, signal });
+        match message {
+            FromShim::Ended { code, signal } => told = Some(pb::ExitStatus { code, signal }),
+            FromShim::CommandEnded { id, code, signal } => {
+                commands.end(id, Ok(pb::ExitStatus { code, signal }));
+            }
+            FromShim::CommandRefused { id, why } => commands.end(id, Err(why)),
+            FromShim::Hello { .. }
+            | FromShim::Restricted { .. }
+            | FromShim::Running { .. }
+            | FromShim::Refused { .. } => {}
         }
     }
     told

@@ -1,4 +1,4 @@
-//! Standard input, output and error of a main command.
+//! Standard input, output and error of a command.
 //!
 //! A pump reads each output as it comes. With a reader attached it waits for the reader (back pressure); without one it
 //! keeps the last [`TAIL`] bytes. Only a sandbox that is not detached and never had a reader yet waits for its first
@@ -19,7 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::error::{Context, Error, Result};
 use crate::runc::Streams;
@@ -28,6 +28,8 @@ use crate::sys;
 /// Bytes kept of each output for a late reader.
 pub const TAIL: usize = 64 << 10;
 const CHUNK: usize = 16 << 10;
+/// Most that can be in a pipe which a user without privileges made as large as allowed (pipe-max-size of proc(5)).
+const LARGEST_PIPE: usize = 1 << 20;
 /// End of transmission: a terminal in its usual mode reads it as the end of input.
 const EOT: u8 = 4;
 
@@ -82,6 +84,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     attached: Notify,
+    /// The command has ended: what was written is read, and what others write later is not waited for.
+    finish: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,7 @@ enum Input {
     Closed,
 }
 
-/// The loader's side of a main command's streams.
+/// The loader's side of a command's streams.
 #[derive(Debug)]
 pub struct Io {
     shared: Arc<Shared>,
@@ -131,42 +135,56 @@ impl Prepared {
     /// # Errors
     /// runc did not hand out the terminal.
     pub async fn pump(self, detached: bool) -> Result<Io> {
-        let state = State {
-            tails: Default::default(),
-            reader: None,
-            wait_for_reader: !detached,
-            open: if matches!(self, Self::Pipes(..)) { 2 } else { 1 },
-        };
-        let shared = Arc::new(Shared { state: Mutex::new(state), attached: Notify::new() });
         match self {
-            Self::Pipes(stdin, stdout, stderr) => {
-                for fd in [&stdin, &stdout, &stderr] {
-                    non_blocking(fd).context("a pipe")?;
-                }
-                let input = pipe::Sender::from_owned_fd(stdin).context("standard input")?;
-                let stdout = pipe::Receiver::from_owned_fd(stdout).context("standard output")?;
-                let stderr = pipe::Receiver::from_owned_fd(stderr).context("standard error")?;
-                tokio::spawn(pump_pipe(stdout, Which::Stdout, shared.clone()));
-                tokio::spawn(pump_pipe(stderr, Which::Stderr, shared.clone()));
-                Ok(Io { shared, input: tokio::sync::Mutex::new(Input::Pipe(input)), terminal: None })
-            }
+            Self::Pipes(stdin, stdout, stderr) => Io::of_pipes([stdin, stdout, stderr], detached),
             Self::Console(listener) => {
                 let (stream, _) = listener.accept().await.context("the console socket")?;
                 stream.readable().await.context("the console socket")?;
                 let master = stream
                     .try_io(tokio::io::Interest::READABLE, || receive_descriptor(&stream))
                     .context("runc's terminal")?;
-                non_blocking(&master).context("the terminal")?;
-                let master = Arc::new(sys::watch(master).context("the terminal")?);
-                tokio::spawn(pump_terminal(master.clone(), shared.clone()));
-                let input = tokio::sync::Mutex::new(Input::Terminal(master.clone()));
-                Ok(Io { shared, input, terminal: Some(master) })
+                Io::of_terminal(master, detached)
             }
         }
     }
 }
 
 impl Io {
+    /// Our ends of standard input, output and error. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn of_pipes([stdin, stdout, stderr]: [OwnedFd; 3], detached: bool) -> Result<Self> {
+        for fd in [&stdin, &stdout, &stderr] {
+            non_blocking(fd).context("a pipe")?;
+        }
+        let input = pipe::Sender::from_owned_fd(stdin).context("standard input")?;
+        let stdout = pipe::Receiver::from_owned_fd(stdout).context("standard output")?;
+        let stderr = pipe::Receiver::from_owned_fd(stderr).context("standard error")?;
+        let shared = Shared::new(2, detached);
+        tokio::spawn(pump_pipe(stdout, Which::Stdout, shared.clone()));
+        tokio::spawn(pump_pipe(stderr, Which::Stderr, shared.clone()));
+        Ok(Self { shared, input: tokio::sync::Mutex::new(Input::Pipe(input)), terminal: None })
+    }
+
+    /// The master of a pseudo-terminal. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn of_terminal(master: OwnedFd, detached: bool) -> Result<Self> {
+        non_blocking(&master).context("the terminal")?;
+        let master = Arc::new(sys::watch(master).context("the terminal")?);
+        let shared = Shared::new(1, detached);
+        tokio::spawn(pump_terminal(master.clone(), shared.clone()));
+        let input = tokio::sync::Mutex::new(Input::Terminal(master.clone()));
+        Ok(Self { shared, input, terminal: Some(master) })
+    }
+
+    /// The command has ended: its output ends with what it has written, whoever else has its streams open.
+    pub(crate) fn finish(&self) {
+        self.shared.finish.send_replace(true);
+    }
+
     /// Becomes the reader. What was kept so far comes first.
     ///
     /// # Errors
@@ -237,6 +255,15 @@ impl Io {
 }
 
 impl Shared {
+    fn new(open: usize, detached: bool) -> Arc<Self> {
+        let state = State { tails: Default::default(), reader: None, wait_for_reader: !detached, open };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            attached: Notify::new(),
+            finish: watch::Sender::new(false),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,8 +312,15 @@ impl Shared {
 
 async fn pump_pipe(mut pipe: pipe::Receiver, which: Which, shared: Arc<Shared>) {
     let mut chunk = vec![0; CHUNK];
-    // An error of a pipe's reading end cannot be recovered from: the same as its end.
-    while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
+    let mut finish = shared.finish.subscribe();
+    loop {
+        let read = tokio::select! {
+            biased;
+            () = finished(&mut finish) => break drain(&pipe, which, &shared).await,
+            read = pipe.read(&mut chunk) => read,
+        };
+        // An error of a pipe's reading end cannot be recovered from: the same as its end.
+        let Ok(length @ 1..) = read else { break };
         shared.deliver(which, &chunk[..length]).await;
     }
     shared.ended();
@@ -294,11 +328,15 @@ async fn pump_pipe(mut pipe: pipe::Receiver, which: Which, shared: Arc<Shared>) 
 
 async fn pump_terminal(master: Arc<AsyncFd<OwnedFd>>, shared: Arc<Shared>) {
     let mut chunk = vec![0; CHUNK];
+    let mut finish = shared.finish.subscribe();
     loop {
-        let Ok(mut ready) = master.readable().await else { break };
-        let read =
-            ready.try_io(|master| rustix::io::read(master.get_ref(), &mut chunk).map_err(io::Error::from));
-        match read {
+        let ready = tokio::select! {
+            biased;
+            () = finished(&mut finish) => break drain(master.get_ref(), Which::Stdout, &shared).await,
+            ready = master.readable() => ready,
+        };
+        let Ok(mut ready) = ready else { break };
+        match ready.try_io(|master| read_now(master.get_ref(), &mut chunk)) {
             Ok(Ok(length @ 1..)) => shared.deliver(Which::Stdout, &chunk[..length]).await,
             // EIO: nobody has the other side open any more.
             Ok(_) => break,
@@ -306,6 +344,28 @@ async fn pump_terminal(master: Arc<AsyncFd<OwnedFd>>, shared: Arc<Shared>) {
         }
     }
     shared.ended();
+}
+
+async fn finished(finish: &mut watch::Receiver<bool>) {
+    // The sender is in what the pump holds.
+    let _ = finish.wait_for(|finish| *finish).await;
+}
+
+/// What was written before the end, whether or not the runtime has heard of it. Whoever goes on writing is not read
+/// for ever.
+async fn drain(from: impl AsFd, which: Which, shared: &Shared) {
+    let mut chunk = vec![0; CHUNK];
+    let mut left = LARGEST_PIPE;
+    while left > 0
+        && let Ok(length @ 1..) = read_now(&from, &mut chunk)
+    {
+        shared.deliver(which, &chunk[..length]).await;
+        left = left.saturating_sub(length);
+    }
+}
+
+fn read_now(from: impl AsFd, chunk: &mut [u8]) -> io::Result<usize> {
+    rustix::io::read(from, chunk).map_err(io::Error::from)
 }
 
 async fn write_terminal(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {

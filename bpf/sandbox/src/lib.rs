@@ -23,6 +23,7 @@
 mod apparmor;
 mod bundle;
 mod cgroup;
+mod command;
 mod convert;
 mod create;
 mod engine;
@@ -39,6 +40,7 @@ mod secrets;
 mod shim;
 mod sweep;
 mod sys;
+mod terminal;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -48,6 +50,7 @@ use async_trait::async_trait;
 pub use cgroup::{Cgroups, move_process};
 use clawsec_core::Scope;
 use clawsec_proto as pb;
+pub use command::{Input as CommandInput, Joined, Request as CommandRequest, Unstarted};
 pub use error::{Error, Result};
 pub use io::{Attachment, Io, Output, TAIL};
 pub use layout::{Layout, check_sandbox_name};

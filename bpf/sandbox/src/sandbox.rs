@@ -1,6 +1,7 @@
 //! One sandbox, and where it is in its life.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clawsec_core::Scope;
@@ -10,6 +11,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::command::Commands;
 use crate::create::Init;
 use crate::error::{Error, Result};
 use crate::io::Io;
@@ -40,14 +42,35 @@ pub(crate) struct Facts {
     pub(crate) created_us: u64,
     pub(crate) publish: Vec<pb::PublishedPort>,
     pub(crate) policy: Mutex<(u64, String)>,
+    /// Last part of the entry path of each subject that has one.
+    pub(crate) entries: HashMap<String, String>,
+    /// User and group of everything in it.
+    pub(crate) owner: (u32, u32),
 }
 
 impl Facts {
     pub(crate) fn new(request: &pb::CreateSandboxRequest, publish: Vec<pb::PublishedPort>) -> Self {
         let tables = request.tables.as_ref();
         let policy = tables.map(|tables| (tables.epoch, tables.policy_hash.clone())).unwrap_or_default();
-        Self { created_us: now_us(), publish, policy: Mutex::new(policy) }
+        let entry = |subject: &pb::Subject| {
+            let (_, name) = subject.entry_path.rsplit_once('/')?;
+            Some((subject.name.clone(), name.to_owned()))
+        };
+        Self {
+            created_us: now_us(),
+            publish,
+            policy: Mutex::new(policy),
+            entries: request.subjects.iter().filter_map(entry).collect(),
+            owner: owner(&request.oci_config),
+        }
     }
+}
+
+/// User and group of an OCI configuration; root, as runc has it, where it names none.
+fn owner(oci_config: &[u8]) -> (u32, u32) {
+    let config: serde_json::Value = serde_json::from_slice(oci_config).unwrap_or_default();
+    let id = |name: &str| config["process"]["user"][name].as_u64().and_then(|id| u32::try_from(id).ok());
+    (id("uid").unwrap_or(0), id("gid").unwrap_or(0))
 }
 
 /// One sandbox, from created to ended.
@@ -66,6 +89,8 @@ pub struct Sandbox {
     /// Why it is being killed; set once.
     pub(crate) killed: OnceLock<String>,
     pub(crate) facts: Facts,
+    /// Commands beside the main one.
+    pub(crate) commands: Arc<Commands>,
     pub(crate) phase: watch::Sender<Phase>,
 }
 
@@ -89,6 +114,7 @@ impl Sandbox {
             told: Mutex::new(None),
             killed: OnceLock::new(),
             facts,
+            commands: Arc::default(),
             phase: watch::Sender::new(Phase::Created),
         }
     }
@@ -124,10 +150,21 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Precondition`] when it is not running.
     pub async fn signal(&self, signal: i32) -> Result<()> {
-        let not_running = || Error::Precondition(format!("the sandbox {} is not running", self.name()));
         let mut to = self.to_shim.lock().await;
-        let to = to.as_mut().ok_or_else(not_running)?;
-        shim::send(to, &ToShim::Signal(signal)).await.map_err(|_| not_running())
+        let to = to.as_mut().ok_or_else(|| self.not_running())?;
+        shim::send(to, &ToShim::Signal(signal)).await.map_err(|_| self.not_running())
+    }
+
+    pub(crate) fn not_running(&self) -> Error {
+        Error::Precondition(format!("the sandbox {} is not running", self.name()))
+    }
+
+    /// One sentence, for whoever has something else running in it.
+    pub(crate) fn why_it_ended(&self) -> String {
+        match self.killed.get() {
+            Some(reason) => format!("the sandbox {} was killed meanwhile: {reason}", self.name()),
+            None => format!("the sandbox {} ended meanwhile, with its main command", self.name()),
+        }
     }
 
     /// Writes or rotates secrets.

@@ -99,6 +99,26 @@ pub async fn send(to: &mut OwnedWriteHalf, message: &ToShim) -> Result<()> {
     to.write_all(&wire::encode(message).context("the shim's socket")?).await.context("the shim's socket")
 }
 
+/// Has the shim fork a command, with its descriptors.
+///
+/// Not to be cancelled: half of it would be the end of the sandbox.
+///
+/// # Errors
+/// The shim is gone.
+pub async fn send_command(
+    to: &mut OwnedWriteHalf,
+    command: wire::Command,
+    descriptors: [OwnedFd; wire::COMMAND_DESCRIPTORS],
+) -> Result<()> {
+    send(to, &ToShim::Command(command)).await?;
+    let socket: &UnixStream = to.as_ref();
+    for descriptor in &descriptors {
+        let sent = socket.async_io(Interest::WRITABLE, || wire::send_kept(socket, descriptor.as_fd()));
+        sent.await.context("the shim's socket")?;
+    }
+    Ok(())
+}
+
 /// Waits for what the shim says next.
 pub async fn receive(from: &mut OwnedReadHalf) -> std::io::Result<FromShim> {
     let mut prefix = [0; 4];

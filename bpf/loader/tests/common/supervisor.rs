@@ -169,6 +169,7 @@ pub async fn attach(client: &mut Client, name: &str) -> Attached {
                     }
                     pb::attach_output::Output::Exit(exit) => ran.code = Some(exit.code),
                     pb::attach_output::Output::Attached(_) => panic!("attached twice"),
+                    other => panic!("not of an attachment: {other:?}"),
                 }
             }
             ran
