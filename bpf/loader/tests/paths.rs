@@ -102,6 +102,9 @@ fn shell(command: &str) -> ExitStatus {
 const WAYS: &[Way] = &[
     ("moved", |inside, program| inside.moved(&format!("{program} {}/moved", inside.scratch.display()))),
     ("nsenter", |inside, program| shell(&format!("{} {program} /tmp/nsenter", inside.enter()))),
+    ("nsenter-all", |inside, program| {
+        shell(&format!("/usr/bin/nsenter --target {} --all -- {program} /tmp/nsenter-all", inside.pid))
+    }),
     ("mount-only", |inside, program| {
         shell(&format!("/usr/bin/nsenter --target {} --mount -- {program} /tmp/mount-only", inside.pid))
     }),
@@ -152,6 +155,12 @@ async fn who_comes_from_outside_runs_nothing_and_is_on_record() {
             println!("{way} {program}: {:?} {:?}", status.code(), status.signal());
         }
     }
+    // The way that there is for it: the same gate.
+    for (program, code) in [(ALLOWED, 0), (DENIED, 126)] {
+        let path = format!("/tmp/asked-{code}");
+        assert_eq!(asked(&mut client, name, &[program, &path]).await, Some(code), "{program}");
+        assert_eq!(inside.left(&format!("asked-{code}")), program == ALLOWED, "{program}");
+    }
     // The sandbox itself goes on.
     let input = pb::AttachInput { stdin: b"go\n".into(), ..Default::default() };
     attached.input.send(input).await.unwrap();
@@ -171,6 +180,21 @@ async fn who_comes_from_outside_runs_nothing_and_is_on_record() {
         }
     }
     assert_eq!(killed, 2 * WAYS.len(), "each is on record");
+}
+
+/// Runs a command in a sandbox as the loader is asked to; its exit code.
+async fn asked(client: &mut common::Client, name: &str, args: &[&str]) -> Option<i32> {
+    let args = args.iter().map(ToString::to_string).collect();
+    let exec = Some(pb::ExecStart { args, ..Default::default() });
+    let first = pb::AttachInput { name: name.into(), exec, stdin_eof: true, ..Default::default() };
+    let mut outputs = client.exec(tokio_stream::once(first)).await.unwrap().into_inner();
+    let mut code = None;
+    while let Some(message) = outputs.message().await.unwrap() {
+        if let Some(pb::attach_output::Output::Exit(exit)) = message.output {
+            code = Some(exit.code);
+        }
+    }
+    code
 }
 
 fn is_killed(event: &pb::Event) -> bool {
