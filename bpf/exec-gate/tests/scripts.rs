@@ -137,7 +137,8 @@ fn a_script_behind_links_runs_as_what_they_led_to() {
 fn a_script_sees_its_name_its_arguments_and_no_descriptor_that_it_was_not_given() {
     let world = World::new(|_| by_script(allow()));
     let script = world.path("script");
-    write(&script, "#!/bin/sh -e\necho $0 $*\nls /proc/$$/fd | grep -v '^[0-2]$' | wc -l\n");
+    // Not through a pipe, whose ends the shell itself has open while it starts the second command.
+    write(&script, "#!/bin/sh -e\necho $0 $*\nls /proc/$$/fd > list\ngrep -v '^[0-2]$' list\n");
     let without = World::new(|_| allow()).run(&args([&"run", &script, &"a", &"b"]));
     let ended = world.run(&args([&"run", &script, &"a", &"b"]));
     assert_eq!(ended.stdout, without.stdout);
