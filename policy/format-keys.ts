@@ -43,6 +43,7 @@ export const RULE = [
   "sha256",
   "script",
   "inWorkspace",
+  "code",
   "argv",
   "cwd",
   "environment",

@@ -102,15 +102,23 @@ export interface ArgvPattern {
   readonly valued: FlagNames;
 }
 
+/**
+ * What an interpreter runs: files, code in an argument, a module or what it finds by itself, what it reads from standard
+ * input or a pipe.
+ */
+export type ExecCodeName = "file" | "inline" | "module" | "stream";
+
 export interface ExecRule extends RuleBase {
   /** Path globs for the file the kernel will load (a script's interpreter). Empty: any. */
   readonly executable: readonly string[];
   /** SHA-256 of the content, hex, lower case: of the executable or of the script. Empty: any. */
   readonly sha256: readonly string[];
-  /** Path globs for the file with the `#!` line. Empty: any, and also none. */
+  /** Path globs for the file with the `#!` line, or that an interpreter is given. Empty: any, and also none. */
   readonly script: readonly string[];
   /** Whether the executable or the script lies in sandbox.workspace; undefined: either. */
   readonly inWorkspace: boolean | undefined;
+  /** What an interpreter runs. Empty: anything, and also programs that are no interpreters. */
+  readonly code: readonly ExecCodeName[];
   readonly argv: ArgvPattern | undefined;
   /** Path globs for the working directory. Empty: any. */
   readonly cwd: readonly string[];

@@ -243,6 +243,10 @@ network:
     scriptSha256: text,
     nestedScripts: fc.array(text),
     nestedSha256: fc.array(text),
+    loader: text,
+    loaderSha256: text,
+    code: fc.integer({ min: -1, max: 6 }),
+    scriptUnknown: text,
   });
   const anyFile: fc.Arbitrary<FileAction> = fc.record({
     operation: number,

@@ -144,6 +144,7 @@ function execRule(rule: ExecRule): Members {
     sha256: oneOf(rule.sha256),
     script: oneOf(rule.script),
     inWorkspace: rule.inWorkspace,
+    code: oneOf(rule.code),
     argv: argv(rule.argv),
     cwd: oneOf(rule.cwd),
     environment: oneOf(rule.environment),

@@ -2,6 +2,7 @@
 import {
   type Event,
   type ExecAction,
+  ExecCode,
   ExecEvent,
   ExecutableKind,
   ExitEvent,
@@ -29,6 +30,10 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     scriptSha256: "",
     nestedScripts: [],
     nestedSha256: [],
+    loader: "",
+    loaderSha256: "",
+    code: ExecCode.UNSPECIFIED,
+    scriptUnknown: "",
     ...fields,
   };
 }

@@ -1,8 +1,13 @@
 // Execs that tell policies apart: for each rule one that it matches, and ones that miss it by little.
 
-import { type ExecAction, ExecutableKind, type Process } from "../../proto/gen/clawsec/v1/loader.js";
+import {
+  type ExecAction,
+  ExecCode,
+  ExecutableKind,
+  type Process,
+} from "../../proto/gen/clawsec/v1/loader.js";
 import { nearPaths, sampleArgv, samplePaths, sampleTexts } from "../lint/sample.js";
-import type { Action, ArgvPattern, ExecKind, ExecRule, Policy, Transition } from "../model.js";
+import type { Action, ArgvPattern, ExecCodeName, ExecKind, ExecRule, Policy, Transition } from "../model.js";
 
 const PLAIN = { subtree: false };
 const KINDS: Readonly<Record<ExecKind, ExecutableKind>> = {
@@ -11,9 +16,17 @@ const KINDS: Readonly<Record<ExecKind, ExecutableKind>> = {
   deleted: ExecutableKind.DELETED,
 };
 
+const CODES: Readonly<Record<ExecCodeName, ExecCode>> = {
+  file: ExecCode.FILE,
+  inline: ExecCode.INLINE,
+  module: ExecCode.MODULE,
+  stream: ExecCode.STREAM,
+};
+
 interface Facts {
   readonly executable: string;
   readonly script?: string;
+  readonly code?: ExecCodeName;
   readonly argv?: readonly string[];
   readonly cwd?: string;
   readonly environment?: readonly string[];
@@ -43,6 +56,10 @@ export function execAction(policy: Policy, subject: string, facts: Facts): Actio
     scriptSha256: script === "" ? "" : "0".repeat(64),
     nestedScripts: [],
     nestedSha256: [],
+    loader: "",
+    loaderSha256: "",
+    code: facts.code === undefined ? ExecCode.UNSPECIFIED : CODES[facts.code],
+    scriptUnknown: "",
   };
   const process: Process = {
     pid: 0,
@@ -69,6 +86,7 @@ export function execProbes(policy: Policy, rule: ExecRule, subject: string): Act
   const whole: Facts = {
     executable: rule.inWorkspace === true && rule.executable.length === 0 ? `${workspace}/probe` : first,
     ...(scripts[0] === undefined ? {} : { script: scripts[0] }),
+    ...(rule.code[0] === undefined ? {} : { code: rule.code[0] }),
     ...(rule.cwd.length === 0 ? {} : { cwd: samples(rule.cwd, workspace)[0] ?? workspace }),
     ...(names.length === 0 ? {} : { environment: names }),
     ...(rule.parent.length === 0 ? {} : { parent: samples(rule.parent, "/probe/parent")[0] ?? "" }),
@@ -90,6 +108,7 @@ export function execProbes(policy: Policy, rule: ExecRule, subject: string): Act
     { ...whole, parent: "/probe/other", ancestors: [] },
     { ...whole, environment: [] },
     { ...whole, sha256: "" },
+    ...rule.code.slice(1).map((code) => ({ ...whole, code })),
     ...rule.kinds.slice(1).map((kind) => ({ ...whole, kind })),
   ];
   return facts.map((fact) => execAction(policy, subject, fact));

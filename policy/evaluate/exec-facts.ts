@@ -1,11 +1,11 @@
 // The facts of an exec, and what rules want of them.
 
-import type { ExecAction, Process } from "../../proto/gen/clawsec/v1/loader.js";
+import { type ExecAction, ExecCode, type Process } from "../../proto/gen/clawsec/v1/loader.js";
 import { categoriesOf } from "../categories.js";
 import { type ArgvMatcher, compileArgvPattern } from "../match/argv.js";
 import { compileText, type Matcher } from "../match/glob.js";
 import { compilePath, isCanonical, isWithin } from "../match/path.js";
-import type { ArgvPattern, ExecKind, ExecRule, FlagNames, Transition } from "../model.js";
+import type { ArgvPattern, ExecCodeName, ExecKind, ExecRule, FlagNames, Transition } from "../model.js";
 import { type Fact, picker, type Ready, ready, restricts, subjectFact, type Unknown } from "./facts.js";
 import { once } from "./rules.js";
 
@@ -69,14 +69,23 @@ export function coversScripts(rule: ExecRule): boolean {
   return restricts(rule) && rule.executable.length > 0 && rule.script.length === 0;
 }
 
-function isExecutable({ rule, executable }: ReadyExec, asked: AskedExec): boolean {
-  if (some(executable, asked.exec.executable)) return true;
+function isExecutable({ rule, restricts, executable }: ReadyExec, asked: AskedExec): boolean | Unknown {
+  const { loader, scriptUnknown } = asked.exec;
+  // A loader that runs a program: a restriction of either holds, and a permission is one of both.
+  const images = loader === "" ? [asked.exec.executable] : [asked.exec.executable, loader];
+  const fits = (image: string) => some(executable, image);
+  if (restricts ? images.some(fits) : images.every(fits)) return true;
   if (!coversScripts(rule)) return false;
   asked.looked.beyondFile = true;
   const byScript = scriptsOf(asked.exec).some((script) => some(executable, script));
   // Only what it restricts: a script that it does not name could as well be given to its interpreter by hand.
   if (byScript) asked.looked.script = true;
-  return byScript;
+  return byScript || unknownScript(scriptUnknown);
+}
+
+/** What is to be said of a script when none of those that are known is meant. */
+function unknownScript(sentence: string): false | Unknown {
+  return sentence !== "" && { unknown: sentence };
 }
 
 function lookAtScript({ exec, looked }: AskedExec): void {
@@ -91,15 +100,18 @@ export function scriptsOf({ script, nestedScripts }: ExecAction): readonly strin
 
 function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): boolean | Unknown {
   const { script, executableSha256, scriptSha256, nestedScripts, nestedSha256 } = asked.exec;
+  const { loader, loaderSha256, scriptUnknown } = asked.exec;
   const isOne = (hash: string) => sha256.has(hash);
-  if (isOne(executableSha256)) return true;
+  const images = loader === "" ? [executableSha256] : [executableSha256, loaderSha256];
+  if (restricts ? images.some(isOne) : images.every(isOne)) return true;
   lookAtScript(asked);
+  if (!restricts && (loader !== "" || scriptUnknown !== "")) return false;
   // A right by a script's content alone would be a right to whatever interpreter it names.
   const byScript = restricts || rule.executable.length > 0 || rule.script.length > 0;
   const scripts = [scriptSha256, ...nestedSha256];
   if (script !== "" && byScript && (restricts ? scripts.some(isOne) : scripts.every(isOne))) return true;
-  const known = executableSha256 !== "" && (script === "" || scripts.every((hash) => hash !== ""));
-  if (known && nestedSha256.length === nestedScripts.length) return false;
+  const known = !images.includes("") && (script === "" || scripts.every((hash) => hash !== ""));
+  if (known && nestedSha256.length === nestedScripts.length) return unknownScript(scriptUnknown);
   return { unknown: "the hash of the file is not known" };
 }
 
@@ -108,12 +120,14 @@ function hasContent({ rule, restricts, sha256 }: ReadyExec, asked: AskedExec): b
  * restriction holds for what lies in the workspace (or outside it) if either does; a permission to run what lies in
  * the workspace holds by the script alone only if the rule names its interpreter.
  */
-function isInWorkspace({ rule, restricts }: ReadyExec, asked: AskedExec): boolean {
+function isInWorkspace({ rule, restricts }: ReadyExec, asked: AskedExec): boolean | Unknown {
   lookAtScript(asked);
   const fits = (path: string) => isWithin(path, asked.workspace) === rule.inWorkspace;
   const image = fits(asked.exec.executable);
-  const scripts = scriptsOf(asked.exec);
-  if (restricts) return image || scripts.some(fits);
+  const { loader, scriptUnknown } = asked.exec;
+  const scripts = [...scriptsOf(asked.exec), ...(loader === "" ? [] : [loader])];
+  if (restricts) return image || scripts.some(fits) || unknownScript(scriptUnknown);
+  if (scriptUnknown !== "") return false;
   if (rule.inWorkspace)
     return image || (scripts.length > 0 && scripts.every(fits) && rule.executable.length > 0);
   return image && scripts.every(fits);
@@ -144,6 +158,24 @@ function hasAncestor({ ancestor }: ReadyExec, asked: AskedExec): boolean | Unkno
   return false;
 }
 
+/** As the policy calls it; "" for a program that is no known interpreter. */
+function codeOf({ code }: ExecAction): ExecCodeName | "" | "unknown" {
+  switch (code) {
+    case ExecCode.UNSPECIFIED:
+      return "";
+    case ExecCode.FILE:
+      return "file";
+    case ExecCode.INLINE:
+      return "inline";
+    case ExecCode.MODULE:
+      return "module";
+    case ExecCode.STREAM:
+      return "stream";
+    default:
+      return "unknown";
+  }
+}
+
 const list = (texts: readonly string[]) => texts.join(", ");
 
 /** In the order in which they are compared: first those that the index knows. */
@@ -170,7 +202,9 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
       lookAtScript(asked);
       const scripts = scriptsOf(asked.exec);
       const fits = (path: string) => some(script, path);
-      return restricts ? scripts.some(fits) : scripts.length > 0 && scripts.every(fits);
+      const { scriptUnknown } = asked.exec;
+      if (restricts) return scripts.some(fits) || unknownScript(scriptUnknown);
+      return scriptUnknown === "" && scripts.length > 0 && scripts.every(fits);
     },
     is: ({ exec }) => list(scriptsOf(exec)),
     wants: (rule) => list(rule.script),
@@ -189,6 +223,19 @@ const EXEC_FACTS: readonly Fact<ExecRule, ReadyExec, AskedExec>[] = [
     holds: isInWorkspace,
     is: ({ exec }) => list([exec.executable, ...scriptsOf(exec)]),
     wants: (rule) => String(rule.inWorkspace),
+  },
+  {
+    name: "code",
+    isSaid: (rule) => rule.code.length > 0,
+    holds: ({ rule }, asked) => {
+      asked.looked.beyondFile = true;
+      const code = codeOf(asked.exec);
+      if (code === "unknown")
+        return unknownScript(asked.exec.scriptUnknown || "it is not known what its interpreter runs");
+      return code !== "" && rule.code.includes(code);
+    },
+    is: ({ exec }) => codeOf(exec),
+    wants: (rule) => list(rule.code),
   },
   {
     name: "cwd",
@@ -274,6 +321,8 @@ export function takesWay(way: Transition, asked: AskedExec): boolean {
   const { executable, script, argv } = wayOf(way);
   const { exec, looked } = asked;
   if (!way.from.includes(asked.subject)) return false;
+  // Who enters by the loader could bring another loader.
+  if (exec.loader !== "") return false;
   if (executable.length > 0 && !some(executable, exec.executable)) return false;
   if (script.length > 0) lookAtScript(asked);
   if (argv !== undefined) looked.beyondFile = true;

@@ -88,7 +88,8 @@ export function inquireExec(
   const kind = kindOf(exec);
   if (kind === undefined)
     return { fact: "kind", rule: "exec/unknown-file", sentence: "it is not known what kind of file it is" };
-  if ((kind === "file" && !isCanonical(exec.executable)) || !scriptsOf(exec).every(isCanonical))
+  const others = [...scriptsOf(exec), ...(exec.loader === "" ? [] : [exec.loader])];
+  if ((kind === "file" && !isCanonical(exec.executable)) || !others.every(isCanonical))
     return { fact: "executable", rule: "exec/unknown-file", sentence: "its path is not known" };
   if (!policy.subjects.some((s) => s.name === subject)) {
     const sentence = "the policy does not know the subject of the caller";
@@ -119,7 +120,9 @@ export function inquireExec(
     rules: index.rules,
     candidates: () => [
       ...index.images.find(exec.executable),
+      ...(exec.loader === "" ? [] : index.images.find(exec.loader)),
       ...scriptsOf(exec).flatMap((script) => index.scripts.find(script)),
+      ...(exec.scriptUnknown === "" ? [] : [index.byScript]),
       index.rest,
     ],
     match: (rank) => matchReady(readyAt(index, rank)),

@@ -72,6 +72,7 @@ describe("the index", () => {
       sha256: [],
       script: [],
       inWorkspace: undefined,
+      code: [],
       cwd: [],
       environment: [],
       parent: [],
@@ -280,15 +281,18 @@ describe("an answer that is used again", () => {
     if (action.action?.$case !== "exec") throw new Error("not an exec");
     return action.action.value;
   };
-  /** The same file has the same path, kind and content. */
+  /** The same files have the same paths, kind and content: the loader that was called by hand is one of them. */
   const withFileOf = (other: Action, one: Action): Action => {
-    const { executable, executableSha256, kind } = facts(one);
-    const value = { ...facts(other), executable, executableSha256, kind };
+    const { executable, executableSha256, kind, loader, loaderSha256 } = facts(one);
+    const value = { ...facts(other), executable, executableSha256, kind, loader, loaderSha256 };
     return { ...other, subject: one.subject, action: { $case: "exec", value } };
   };
   const withArgumentsOf = (other: Action, one: Action): Action => {
     const { script, scriptSha256, nestedScripts, nestedSha256, argv, cwd } = facts(one);
-    const value = { ...facts(other), script, scriptSha256, nestedScripts, nestedSha256, argv, cwd };
+    // What an interpreter runs is what its arguments say.
+    const { code, scriptUnknown } = facts(one);
+    const scripts = { script, scriptSha256, nestedScripts, nestedSha256, scriptUnknown };
+    const value = { ...facts(other), ...scripts, code, argv, cwd };
     return { ...other, action: { $case: "exec", value } };
   };
   const later: (Moment | undefined)[] = [

@@ -34,7 +34,15 @@ export const EXEC_ACTION: Mapping = {
       type: either(list(plain()), text()),
       example: "git push",
     },
-    script: { doc: "The file with the `#!` line.", type: path },
+    script: { doc: "The file with the `#!` line, or that an interpreter is given.", type: path },
+    code: {
+      doc: "What the interpreter runs. Without it, `file` when there is a script; else the program is no interpreter.",
+      type: word(n.CODES),
+    },
+    loader: {
+      doc: "The dynamic loader, where it was called by its own name to run `executable`.",
+      type: path,
+    },
     cwd: { doc: "Working directory; without it, the workspace.", type: path },
     environment: { doc: "Names of the environment variables that are set.", type: some(text(/^[\s\S]/)) },
     parent: { doc: "The program that calls. Without `parent` and `ancestors`, nobody knows.", type: path },

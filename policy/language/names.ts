@@ -1,6 +1,7 @@
 // The words of the language: what the readers compare with, and what the JSON Schema lists.
 
 import type {
+  ExecCodeName,
   ExecKind,
   FileOperationName,
   ProtocolName,
@@ -13,6 +14,7 @@ export const ACTIONS: readonly RuleAction[] = ["allow", "deny", "hold", "log"];
 export const MODES: readonly RuleMode[] = ["enforce", "observe"];
 export const SEVERITIES: readonly RuleSeverity[] = ["info", "low", "medium", "high", "critical"];
 export const KINDS: readonly ExecKind[] = ["file", "anonymous", "deleted"];
+export const CODES: readonly ExecCodeName[] = ["file", "inline", "module", "stream"];
 export const OPERATIONS: readonly FileOperationName[] = [
   "read",
   "write",
@@ -31,7 +33,15 @@ export const PROTOCOLS: readonly ProtocolName[] = ["tls", "http", "other"];
 /** In the order of `TimeWindow.days`: 0 is Sunday. */
 export const DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"] as const;
 /** Of these a rule of exec has at least one, so that nobody rules every program by leaving a key out. */
-export const SELECTORS = ["executable", "sha256", "script", "kind", "inWorkspace", "category"] as const;
+export const SELECTORS = [
+  "executable",
+  "sha256",
+  "script",
+  "code",
+  "kind",
+  "inWorkspace",
+  "category",
+] as const;
 
 export const RULE_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
 export const POLICY_NAME = /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/;

@@ -114,8 +114,15 @@ export const EXEC_RULE = rule(
       doc: "SHA-256 of the content, of the executable or of the script.",
       type: some(plain(n.SHA256)),
     },
-    script: { doc: "Patterns for the script, the file with the `#!` line.", type: some(pathPattern) },
+    script: {
+      doc: "Patterns for the script: the file with the `#!` line, or that an interpreter is given (`sh FILE`).",
+      type: some(pathPattern),
+    },
     inWorkspace: { doc: "Whether the executable or the script lies in `sandbox.workspace`.", type: bool },
+    code: {
+      doc: "What an interpreter runs: `file`, code in an argument (`inline`), a `module`, or a `stream` such as standard input.",
+      type: some(word(n.CODES)),
+    },
     argv: {
       doc: "Arguments, as the caller wrote them: a list of patterns, or a mapping.",
       type: ARGV_SHAPE,

@@ -77,7 +77,7 @@ const byPath = (a: readonly string[], b: readonly string[]) => includesPaths(a, 
 
 function coversExec(a: ExecRule, b: ExecRule): boolean {
   if (bySet(a.kinds, b.kinds) !== "yes") return false;
-  const facts = [a.sha256, a.cwd, a.environment, a.parent, a.ancestor, a.category].flat();
+  const facts = [a.sha256, a.cwd, a.environment, a.parent, a.ancestor, a.category, a.code].flat();
   const asks = facts.length > 0 || a.inWorkspace !== undefined || !(a.argv === undefined || onlyGlob(a.argv));
   if (asks && restricts(a) !== restricts(b)) return false;
   // A permission by content or by place holds for a script only when it names the interpreter or the script.
@@ -88,6 +88,7 @@ function coversExec(a: ExecRule, b: ExecRule): boolean {
     coversList(a.script, b.script, byPath) &&
     coversList(a.sha256, b.sha256, bySet) &&
     (a.inWorkspace === undefined || a.inWorkspace === b.inWorkspace) &&
+    coversList(a.code, b.code, bySet) &&
     coversArgv(a.argv, b.argv) &&
     coversList(a.cwd, b.cwd, byPath) &&
     coversList(a.environment, b.environment, includesTexts) &&

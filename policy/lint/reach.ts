@@ -67,6 +67,7 @@ const NOTHING = {
   notMatch: [],
   sha256: [],
   inWorkspace: undefined,
+  code: [],
   cwd: [],
   environment: [],
   parent: [],

@@ -59,6 +59,7 @@ const execRule = fc.record({
   cwd: seldom(fc.constantFrom("/home/**", "/home/agent"), 6),
   parent: seldom(paths, 8),
   inWorkspace: seldom(fc.boolean(), 8),
+  code: seldom(fc.constantFrom("inline", ["inline", "file"]), 8),
   kind: seldom(fc.constantFrom("file", ["file", "anonymous"]), 6),
 });
 const networkRule = fc.record({

@@ -74,6 +74,7 @@ function anyProgram(rule: ExecRule): boolean {
     rule.ancestor,
     rule.category,
     rule.sha256,
+    rule.code,
   ];
   if (rule.argv !== undefined || rule.inWorkspace === false || facts.some((list) => list.length > 0))
     return false;

@@ -146,6 +146,7 @@ function beyondPath(rule: ExecRule): string[] {
     [rule.sha256.length > 0, "content"],
     [rule.script.length > 0, "script"],
     [rule.inWorkspace !== undefined, "workspace"],
+    [rule.code.length > 0, "code"],
     [rule.argv !== undefined, "arguments"],
     [rule.cwd.length > 0, "working directory"],
     [rule.environment.length > 0, ENVIRONMENT],

@@ -1,15 +1,16 @@
 // Actions as they are written in examples and tests: a command line, "delete /path", "example.com:443", or a mapping.
 
 import {
+  ExecCode,
   ExecutableKind,
   type FileAction,
   FileOperation,
   type Process,
 } from "../../proto/gen/clawsec/v1/loader.js";
 import { EXEC_ACTION, FILE_ACTION, NETWORK_ACTION } from "../language/actions.js";
-import { ASKED_OPERATIONS, KINDS, LARGEST_ID } from "../language/names.js";
+import { ASKED_OPERATIONS, CODES, KINDS, LARGEST_ID } from "../language/names.js";
 import { keysOf } from "../language/shape.js";
-import type { Action, ExecKind, Policy } from "../model.js";
+import type { Action, ExecCodeName, ExecKind, Policy } from "../model.js";
 import type { Section } from "./base.js";
 import { readConnection } from "./connection.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
@@ -127,6 +128,14 @@ const EXEC_KINDS: Readonly<Record<ExecKind, ExecutableKind>> = {
   deleted: ExecutableKind.DELETED,
 };
 
+const EXEC_CODES: Readonly<Record<ExecCodeName | "none", ExecCode>> = {
+  none: ExecCode.UNSPECIFIED,
+  file: ExecCode.FILE,
+  inline: ExecCode.INLINE,
+  module: ExecCode.MODULE,
+  stream: ExecCode.STREAM,
+};
+
 function readExec(context: Context, node: Node, fields: Fields | undefined): Facts | undefined {
   const errors = context.diagnostics.length;
   const words = fields === undefined ? shellWords(context, node, "the command") : undefined;
@@ -146,6 +155,8 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       : shellWords(context, n, "argv"),
   );
   const script = fields?.read("script", (n) => v.path(context, n, "the script")) ?? "";
+  const code = fields?.read("code", (n) => v.oneOf(context, n, "the code", CODES));
+  const loader = fields?.read("loader", (n) => v.path(context, n, "the loader")) ?? "";
   const cwd = fields?.read("cwd", (n) => v.path(context, n, "the working directory"));
   const names =
     fields?.get("environment") &&
@@ -172,6 +183,10 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       scriptSha256: script === "" ? "" : hash,
       nestedScripts: [],
       nestedSha256: [],
+      loader,
+      loaderSha256: "",
+      code: EXEC_CODES[code ?? (script === "" ? "none" : "file")],
+      scriptUnknown: "",
     },
   });
 }

@@ -1,7 +1,7 @@
 // The rules of "exec".
 
 import { CATEGORIES } from "../categories.js";
-import { KINDS, SELECTORS } from "../language/names.js";
+import { CODES, KINDS, SELECTORS } from "../language/names.js";
 import { EXEC_RULE } from "../language/rules.js";
 import { keysOf } from "../language/shape.js";
 import type { ArgvPattern, ExecKind, ExecRule, RuleBase } from "../model.js";
@@ -26,6 +26,7 @@ function readExecRule(context: Context, node: Node, setting: RuleSetting): ExecR
     sha256: fields.each("sha256", '"sha256"', (n) => v.sha256(context, n, "the sha256")),
     script: v.pathPatterns(context, fields, "script"),
     inWorkspace: fields.read("inWorkspace", (n) => v.bool(context, n, '"inWorkspace"')),
+    code: fields.each("code", '"code"', (n) => v.oneOf(context, n, "the code", CODES)),
     argv: readArgv(context, fields),
     cwd: v.pathPatterns(context, fields, "cwd"),
     environment: fields.each("environment", '"environment"', (n) => readVariablePattern(context, n)),

@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import {
+  ExecCode,
   ExecutableKind,
   FileOperation,
   NetworkProtocol,
@@ -121,6 +122,7 @@ const execRule = fc.record({
   sha256: few(A, B),
   script: few(...pathPatterns),
   inWorkspace: rarely(fc.boolean()),
+  code: fc.constantFrom<ExecRule["code"]>([], [], [], ["inline"], ["file", "module"]),
   argv: rarely(argvPattern),
   cwd: few("/home/agent", "/**"),
   environment: few("LD_*", "HOME"),
@@ -239,6 +241,10 @@ export const execActions: fc.Arbitrary<Action> = fc
         maxLength: 4,
       })
       .map((rest) => ["prog", ...rest]),
+    loader: fc.oneof(fc.constant(""), fc.constant(""), fc.constantFrom(...paths)),
+    loaderSha256: hashes,
+    code: fc.constantFrom(ExecCode.UNSPECIFIED, ExecCode.FILE, ExecCode.INLINE, ExecCode.UNKNOWN),
+    scriptUnknown: fc.constantFrom("", "", "it is not known"),
     cwd: fc.constantFrom("/home/agent", "/srv"),
     environmentNames: fc.constantFrom<string[]>([], ["HOME"], ["LD_PRELOAD"]),
     executableSha256: hashes,

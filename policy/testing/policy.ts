@@ -2,6 +2,7 @@
 
 import {
   type ExecAction,
+  ExecCode,
   ExecutableKind,
   type FileAction,
   type FileOperation,
@@ -55,6 +56,10 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     scriptSha256: "",
     nestedScripts: [],
     nestedSha256: [],
+    loader: "",
+    loaderSha256: "",
+    code: ExecCode.UNSPECIFIED,
+    scriptUnknown: "",
     ...facts,
   };
   return { subject, process: undefined, action: { $case: "exec", value } };

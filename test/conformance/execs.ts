@@ -1,7 +1,7 @@
 // Programs to start, by every way that Linux has, with the facts as they are known from how the files were made.
 
 import { basename, dirname, relative } from "node:path/posix";
-import { type ExecAction, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
+import { type ExecAction, ExecCode, ExecutableKind } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Attempt, DriverCall, MeantExec } from "./attempt.js";
 import type { Random } from "./random.js";
 import { PROGRAMS, type Program, type World } from "./world.js";
@@ -186,7 +186,7 @@ export function someExec(random: Random, world: World, id: string, subject: stri
     kind: "exec",
     facts: {
       requestedPath: call.path ?? "",
-      executable,
+      executable: program.loads ?? executable,
       script,
       argv: argv.length === 0 ? [""] : argv.map(shown),
       argvTruncated: size > ARGV_MAX,
@@ -201,6 +201,10 @@ export function someExec(random: Random, world: World, id: string, subject: stri
       scriptSha256: "",
       nestedScripts,
       nestedSha256: [],
+      loader: program.loads === undefined ? "" : program.path,
+      loaderSha256: "",
+      code: ExecCode.UNSPECIFIED,
+      scriptUnknown: "",
     },
     opened: needsLoader ? [...opened, world.dynamicLoader] : opened,
     image,

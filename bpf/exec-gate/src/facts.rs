@@ -1,5 +1,6 @@
 //! What a question and an event say about an exec.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
@@ -34,7 +35,7 @@ fn argv_hash<Part: AsRef<[u8]>>(argv: &[Part], paths: [&[u8]; 4]) -> String {
 
 /// The exec, without its environment and working directory.
 pub fn action(call: &Call, image: &Image, exec_id: String) -> pb::ExecAction {
-    let loaded = image.loaded();
+    let program = image.program();
     let script = image.script();
     // A script that has no name to trust is what matters, not its interpreter.
     let kind = match image.files.iter().map(|file| file.kind).find(|kind| *kind != Kind::File) {
@@ -44,14 +45,17 @@ pub fn action(call: &Call, image: &Image, exec_id: String) -> pb::ExecAction {
     };
     pb::ExecAction {
         requested_path: text(&call.path),
-        executable: text(&loaded.path),
+        executable: text(&program.path),
+        loader: image.loader().map(|file| text(&file.path)).unwrap_or_default(),
+        code: image.code.into(),
+        script_unknown: image.script_unknown.clone(),
         script: script.map(|file| text(&file.path)).unwrap_or_default(),
         // Since Linux 5.18 a missing argv[0] is an empty one: that is what the program gets.
         argv: if call.argv.is_empty() { vec![String::new()] } else { texts(&call.argv) },
         argv_truncated: false,
         nested_scripts: image.nested().iter().map(|file| text(&file.path)).collect(),
         environment_names: Vec::new(),
-        file_id: loaded.id.to_string(),
+        file_id: program.id.to_string(),
         script_file_id: script.map(|file| file.id.to_string()).unwrap_or_default(),
         kind: kind.into(),
         exec_id,
@@ -63,7 +67,7 @@ pub fn action(call: &Call, image: &Image, exec_id: String) -> pb::ExecAction {
 pub fn add_cwd(action: &mut pb::ExecAction, call: &Call, image: &Image, cwd: &[u8]) {
     let script = image.script().map_or(&[][..], |file| &file.path);
     action.cwd = text(cwd);
-    action.argv_hash = argv_hash(&call.argv, [&call.path, &image.loaded().path, script, cwd]);
+    action.argv_hash = argv_hash(&call.argv, [&call.path, &image.program().path, script, cwd]);
 }
 
 /// An exec of which no file is known.
@@ -91,18 +95,21 @@ pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
     process
 }
 
-/// Adds what only a question shows. Gives the environment as it was then, unless it is too long to be compared.
+/// Adds what only a question shows. `options`: variables that options of the program stand for. Gives the environment as it was then, unless it is too long to be compared.
 pub fn complete(
     action: &mut pb::ExecAction,
     process: &mut pb::Process,
     tid: i32,
     envp: u64,
+    options: &[&str],
 ) -> Result<Option<Vec<u8>>, Failure> {
     let tracee::Environment { names, block } = tracee::read_environment(tid, envp, ENVIRONMENT_MAX)?;
     if names.truncated {
         return Err(Failure::Refused("the names of the environment are longer than 128 KiB".into()));
     }
-    action.environment_names = names.items.iter().map(|name| text(name)).collect();
+    let given = names.items.iter().map(|name| text(name));
+    let all: BTreeSet<String> = given.chain(options.iter().map(|name| (*name).to_owned())).collect();
+    action.environment_names = all.into_iter().collect();
     let (_, processes) = tracee::namespace_ids(tid);
     process.sandbox_pid = processes.last().map_or(0, |pid| pid.cast_unsigned());
     Ok(block)
@@ -119,7 +126,12 @@ pub fn held(expected: &pb::ExecAction, image: &Loaded, pid: i32) -> pb::ExecActi
         Some(name) if expected.kind() != pb::ExecutableKind::File => name,
         _ => &path,
     };
-    action.executable = text(path);
+    // The dynamic loader is the image of the program that it is given.
+    if expected.loader.is_empty() {
+        action.executable = text(path);
+    } else {
+        action.loader = text(path);
+    }
     let seen = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_else(|_| image.argv.clone());
     let parts: Vec<&[u8]> = seen.strip_suffix(b"\0").unwrap_or(&seen).split(|&byte| byte == 0).collect();
     if seen != image.argv {
@@ -134,6 +146,10 @@ pub fn held(expected: &pb::ExecAction, image: &Loaded, pid: i32) -> pb::ExecActi
     action.cwd = cwd;
     if let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) {
         action.environment_names = environment_names(&environment);
+        let options = image.variables.iter().map(|name| (*name).to_owned());
+        action.environment_names.extend(options);
+        action.environment_names.sort();
+        action.environment_names.dedup();
     }
     action
 }
@@ -143,7 +159,7 @@ fn environment_names(block: &[u8]) -> Vec<String> {
     let name = |entry: &[u8]| text(entry.split(|&byte| byte == b'=').next().unwrap_or_default());
     let block = block.strip_suffix(b"\0");
     let entries = block.iter().flat_map(|block| block.split(|&byte| byte == 0));
-    let names: std::collections::BTreeSet<String> = entries.map(name).collect();
+    let names: BTreeSet<String> = entries.map(name).collect();
     names.into_iter().collect()
 }
 
@@ -152,6 +168,8 @@ fn environment_names(block: &[u8]) -> Vec<String> {
 pub struct Loaded {
     pub path: Vec<u8>,
     pub argv: Vec<u8>,
+    /// Variables that its options stand for.
+    pub variables: Vec<&'static str>,
 }
 
 #[cfg(test)]
@@ -179,7 +197,8 @@ mod tests {
     #[test]
     fn a_held_image_has_the_hash_of_its_question_unless_it_differs() {
         let me = std::process::id() as i32;
-        let loaded = |path: &[u8], argv: &[u8]| Loaded { path: path.into(), argv: argv.into() };
+        let loaded =
+            |path: &[u8], argv: &[u8]| Loaded { path: path.into(), argv: argv.into(), variables: Vec::new() };
         let path = fs::read_link("/proc/self/exe").unwrap().into_os_string().into_vec();
         let argv = fs::read("/proc/self/cmdline").unwrap();
         let expected = pb::ExecAction {

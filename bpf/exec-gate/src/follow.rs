@@ -28,6 +28,7 @@ use nix::unistd::Pid;
 use rustix::fs::{AtFlags, CWD, FileType, OFlags, Statx, StatxFlags, statx};
 use tokio::sync::oneshot;
 
+use crate::copies;
 use crate::file::status;
 use crate::grip::Ways;
 use crate::handover::{Script, absolute};
@@ -86,11 +87,12 @@ impl Followed {
     }
 }
 
-/// Seizes a thread that waits in execve, to follow its new image. `on_failed` is called with the thread's id when the
+/// Seizes a thread that waits in execve, to follow its new image. `by_person`: a person decides. `on_failed` is called with the thread's id when the
 /// exec failed.
 pub async fn seize(
     tid: i32,
     script: Script,
+    by_person: bool,
     on_failed: impl FnOnce(i32) + Send + 'static,
 ) -> Result<(Followed, Ways), SeizeError> {
     let (orders, receiver) = channel();
@@ -123,6 +125,7 @@ pub async fn seize(
         }
         let Some(pid) = await_exec(tid, &receiver, stopped, on_failed, &script) else { return };
         if await_order(pid, &receiver, gone) {
+            let _copy = copies::Entry::new(pid, &script, by_person);
             let mut follow = Follow { script, threads: HashMap::new(), family: family(pid), times: 0 };
             follow.threads.insert(pid, None);
             if let Err(error) = follow.run() {
@@ -324,7 +327,8 @@ impl Follow {
                 self.threads.clear();
                 self.threads.insert(tid, None);
                 self.family = family(tid);
-                Ok(self.is_given_script(tid).then_some(GoOn::ToSystemCall(0)))
+                let is_given = self.is_given_script(tid);
+                Ok(is_given.then_some(GoOn::ToSystemCall(0)))
             }
             (libc::PTRACE_EVENT_STOP, signal) if signal != libc::SIGTRAP => Ok(Some(GoOn::Listen)),
             _ => Ok(Some(GoOn::ToSystemCall(0))),
@@ -462,6 +466,7 @@ impl Follow {
 
     // Lets all run on untraced: this thread, which stands, and the others when they stand.
     fn let_go(&mut self, tid: i32) {
+        copies::remove(tid);
         let _ = sys::tracee_go_on(tid, GoOn::Untraced(0));
         self.threads.remove(&tid);
         for other in self.threads.keys() {

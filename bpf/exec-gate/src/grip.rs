@@ -70,6 +70,7 @@ impl ExecHandler {
         decision: &pb::Decision,
     ) -> Option<(Request, Result<(Grip, Ways), SeizeError>)> {
         let (tid, pid) = (request.task.tid, request.task.pid);
+        let by_person = decision.verdict() == pb::Verdict::Hold;
         let (this, decision) = (self.clone(), decision.clone());
         let (request, script) = blocking(move || {
             let script = this.needs_script(&request, &decision).then(|| this.hand_over(&request));
@@ -84,7 +85,7 @@ impl ExecHandler {
             Some(Err(message)) => Err(SeizeError::Refused(message)),
             Some(Ok(script)) => {
                 let shared = Arc::clone(&self.shared);
-                follow::seize(tid, script, move |tid| shared.revoke_any(tid))
+                follow::seize(tid, script, by_person, move |tid| shared.revoke_any(tid))
                     .await
                     .map(|(followed, ways)| (Grip { holder: Holder::Thread(followed) }, ways))
             }

@@ -17,7 +17,7 @@ use crate::notify::{Notification, NotifyHandler};
 use crate::pending::Decided;
 use crate::resolve::{Cwd, Failure, Kind, Start};
 use crate::tracee::{self, Task};
-use crate::{facts, reason};
+use crate::{copies, facts, reason};
 
 /// `AT_EXECVE_CHECK` (6.14) is left out: with it nothing is executed, and a kernel without it says EINVAL too.
 const KNOWN_FLAGS: u64 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as u64;
@@ -144,7 +144,7 @@ impl ExecHandler {
             self.refuse(notification, &task, &call, &subject.name, message);
             return None;
         }
-        let image = match image::find(&self.sandbox.view, &self.sandbox.headers, tid, &call) {
+        let mut image = match image::find(&self.sandbox.view, &self.sandbox.headers, tid, &call) {
             Ok(image) => image,
             Err(Failure::Errno(errno)) => {
                 let _ = notification.respond_errno(errno as i32);
@@ -155,6 +155,12 @@ impl ExecHandler {
                 return None;
             }
         };
+        if image.operands == 1 && copies::is_followed_for_person(task.pid) {
+            let cwd = self.sandbox.view.cwd(tid).map(|cwd| cwd.path).unwrap_or_default();
+            if copies::is_decided_by_person(task.pid, &image.name, &cwd) {
+                image.forget_operand();
+            }
+        }
         let exec = self.shared.lineage.number();
         let parent = self.shared.verify.image_of(task.pid);
         let action = facts::action(&call, &image, self.shared.lineage.id(exec));
@@ -243,7 +249,7 @@ impl ExecHandler {
         }
         let Request { notification, task, image, exec, parent, action, process, subject, cwd, .. } = request;
         self.shared.lineage.insert(exec, parent, &action.executable, || self.shared.live_images());
-        let chain = Chain::new(exec, image.files.iter().map(|file| &file.id));
+        let chain = Chain::new(exec, image.by_kernel().map(|file| &file.id));
         let files = image.files.into_iter().map(|file| file.fd).chain(cwd.map(|cwd| cwd.fd)).collect();
         // Before the answer: it is reported with the exec.
         let latency = notification.received.elapsed().as_micros() as u64;
@@ -365,6 +371,8 @@ fn first_three(args: &[u64]) -> [u64; 3] {
 fn key(subject: &SubjectScope, image: &Image) -> Vec<u8> {
     let mut key = Vec::with_capacity(256);
     key.extend_from_slice(&subject.cgroup_id.to_ne_bytes());
+    // Where a script was not found, or was decided about before, the files are the same.
+    key.extend_from_slice(&[image.code as u8, u8::from(!image.script_unknown.is_empty())]);
     for file in &image.files {
         let id = file.id;
         key.extend_from_slice(&id.device.to_ne_bytes());

@@ -14,6 +14,7 @@ use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, Statx, fcntl_add_seal
 use sha2::{Digest, Sha256};
 
 use crate::bound::Bound;
+use crate::copies;
 use crate::file::status;
 use crate::handler::{ExecHandler, Request};
 use crate::resolve::{Found, Kind};
@@ -41,16 +42,18 @@ impl ExecHandler {
     /// Whether the script of an exec can be changed after the decision, and the decision goes by it.
     pub(crate) fn needs_script(&self, request: &Request, decision: &pb::Decision) -> bool {
         let by_script = Bound::of(decision).is_ok_and(|bound| bound.script);
-        let files = &request.image.files;
-        by_script && files[..files.len() - 1].iter().any(|file| is_changeable(request.task.tid, file))
+        let scripts = request.image.scripts();
+        by_script
+            && scripts.iter().any(|file| is_changeable(request.task.tid, file))
+            && !copies::has(request.task.pid, scripts)
     }
 
     /// Copies the script and puts the copy into the caller. May take some milliseconds. The error is a sentence.
     pub(crate) fn hand_over(&self, request: &Request) -> Result<Script, String> {
-        let [script, _] = request.image.files.as_slice() else {
+        let [script] = request.image.scripts() else {
             return Err(
-                "its script is interpreted by another script, and the sandbox can change one of them; \
-                        scripts on read-only mounts can be nested"
+                "its script is interpreted by another script or read together with one, and the sandbox can change \
+                        one of them; scripts on read-only mounts can be nested"
                     .into(),
             );
         };
@@ -126,7 +129,7 @@ fn may_be_module(path: &[u8], content: &[u8]) -> bool {
 }
 
 // Whether anything in the sandbox could change the file, or what its name leads to. Not known counts as yes.
-fn is_changeable(tid: i32, file: &Found) -> bool {
+pub fn is_changeable(tid: i32, file: &Found) -> bool {
     if file.kind != Kind::File {
         return true;
     }

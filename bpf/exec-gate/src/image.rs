@@ -1,4 +1,5 @@
-//! What the kernel will load for a call of execve: the file, or the interpreter of the script, and its arguments.
+//! What the kernel will load for a call of execve: the file, or the interpreter of the script, and its arguments; and what
+//! an interpreter, or the dynamic loader that is called by its own name, will open by these.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -8,9 +9,15 @@ use std::sync::{Mutex, PoisonError};
 use nix::errno::Errno;
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
+use clawsec_core::pb;
+
 use crate::bpf::abi::ARGV_MAX;
+use crate::by_hand;
 use crate::cache::{Cache, is_settled};
 use crate::file::FileId;
+use crate::handover::is_changeable;
+use crate::operand::{self, Code};
+use crate::operand_file;
 use crate::resolve::{Failure, Found, Start, View};
 use crate::script::{HEADER_SIZE, Header};
 
@@ -37,14 +44,26 @@ pub struct Call {
 /// What will be loaded.
 #[derive(Debug)]
 pub struct Image {
-    /// The scripts, outermost first, and at last the file that becomes the image. Never empty.
+    /// The scripts, outermost first; the program that the dynamic loader is given by hand; and at last the file that
+    /// becomes the image. Never empty.
     pub files: Vec<Found>,
+    // How many are scripts, and through how many of these the kernel goes: an interpreter opens the others by itself.
+    scripts: usize,
+    by_kernel: usize,
+    /// How many files an interpreter that is no script's is given.
+    pub operands: usize,
     /// The name of the script as its interpreter is given it; of a program, as it was called.
     pub name: Vec<u8>,
     /// The arguments as they will lie in the memory of the new image, each with its terminating zero.
     pub argv: Vec<u8>,
     /// How many.
     pub argc: u32,
+    /// What an interpreter runs by its arguments.
+    pub code: pb::ExecCode,
+    /// Why it is not known which files those are. Empty: it is known.
+    pub script_unknown: String,
+    /// Variables of the environment that options stand for.
+    pub variables: Vec<&'static str>,
 }
 
 impl Image {
@@ -53,14 +72,41 @@ impl Image {
         &self.files[self.files.len() - 1]
     }
 
-    /// The file with the `#!` line that the caller named, if it is one.
-    pub fn script(&self) -> Option<&Found> {
-        (self.files.len() > 1).then(|| &self.files[0])
+    /// What runs: the image, or the program that the dynamic loader is given.
+    pub fn program(&self) -> &Found {
+        &self.files[self.scripts]
     }
 
-    /// The scripts between that one and the image, each the interpreter of the one before it.
+    /// The dynamic loader, where it is called by its own name.
+    pub fn loader(&self) -> Option<&Found> {
+        self.files.get(self.scripts + 1)
+    }
+
+    /// The scripts, outermost first.
+    pub fn scripts(&self) -> &[Found] {
+        &self.files[..self.scripts]
+    }
+
+    /// The file with the `#!` line that the caller named, or the one that an interpreter is given.
+    pub fn script(&self) -> Option<&Found> {
+        self.scripts().first()
+    }
+
+    /// The scripts between that one and the image: each the interpreter of the one before it, or given to one.
     pub fn nested(&self) -> &[Found] {
-        if self.files.len() > 2 { &self.files[1..self.files.len() - 1] } else { &[] }
+        self.scripts().get(1..).unwrap_or_default()
+    }
+
+    /// The files that the kernel opens, in its order.
+    pub fn by_kernel(&self) -> impl Iterator<Item = &Found> {
+        self.files[..self.by_kernel].iter().chain([self.loaded()])
+    }
+
+    /// Leaves out the script that an interpreter is given, which was decided about before.
+    pub fn forget_operand(&mut self) {
+        self.files.drain(self.by_kernel..self.scripts);
+        self.scripts = self.by_kernel;
+        self.script_unknown.clear();
     }
 }
 
@@ -158,7 +204,89 @@ pub fn find(view: &View, headers: &Headers, tid: i32, call: &Call) -> Result<Ima
         return Err(Failure::Refused("the arguments are longer than 128 KiB".into()));
     }
     let argc = argv.len() as u32;
-    Ok(Image { files, name: first_name, argv: bytes, argc })
+    let by_kernel = files.len() - 1;
+    let mut image = Image {
+        files,
+        scripts: by_kernel,
+        by_kernel,
+        operands: 0,
+        name: first_name,
+        argv: bytes,
+        argc,
+        code: pb::ExecCode::Unspecified,
+        script_unknown: String::new(),
+        variables: Vec::new(),
+    };
+    look_inside(view, headers, tid, &mut image, &argv)?;
+    Ok(image)
+}
+
+// Adds what the image will open as its program or script. Most images are neither the loader nor an interpreter.
+fn look_inside(
+    view: &View,
+    headers: &Headers,
+    tid: i32,
+    image: &mut Image,
+    argv: &[Vec<u8>],
+) -> Result<(), Failure> {
+    let mut argv = argv;
+    if by_hand::is_loader(&image.loaded().path) {
+        let Some(given) = by_hand::read(argv).map_err(Failure::Refused)? else { return Ok(()) };
+        let named = String::from_utf8_lossy(given.program).into_owned();
+        let refused = |why: &str| Failure::Refused(format!("the dynamic loader is given {named}, {why}"));
+        let found = view
+            .find(tid, Start::Cwd, given.program, true)
+            .map_err(|_| refused("which cannot be found; start programs by their own names"))?;
+        check(&found).map_err(|_| refused("which cannot be executed"))?;
+        if headers.read(&found)? != Header::Elf || by_hand::is_loader(&found.path) {
+            return Err(refused("which is no program; start programs by their own names"));
+        }
+        if is_changeable(tid, &found) {
+            return Err(refused("which the sandbox can change meanwhile; start it by its own name"));
+        }
+        image.variables = given.variables;
+        image.files.insert(image.scripts, found);
+        argv = &argv[given.at..];
+    }
+    let Some((language, code)) = operand::code(&image.program().path, argv) else { return Ok(()) };
+    image.code = match &code {
+        Code::Files(_) => pb::ExecCode::File,
+        Code::Inline => pb::ExecCode::Inline,
+        Code::Module => pb::ExecCode::Module,
+        Code::Stream => pb::ExecCode::Stream,
+        Code::Unknown(_) => pb::ExecCode::Unknown,
+    };
+    match code {
+        Code::Unknown(why) => image.script_unknown = why,
+        Code::Files(names) => {
+            if image.scripts == 0 {
+                image.operands = names.len();
+                image.name.clone_from(&names[0]);
+            }
+            for (place, name) in names.into_iter().enumerate() {
+                match operand_file::find(view, tid, language, &name) {
+                    Ok((name, found)) => {
+                        // Of a script with a "#!" line the kernel has told the interpreter.
+                        if image.scripts().iter().any(|script| script.id == found.id) {
+                            continue;
+                        }
+                        if FileType::from_raw_mode(found.mode) != FileType::RegularFile {
+                            image.code = pb::ExecCode::Stream;
+                            continue;
+                        }
+                        if place == 0 && image.operands > 0 {
+                            image.name = name;
+                        }
+                        image.files.insert(image.scripts, found);
+                        image.scripts += 1;
+                    }
+                    Err(why) => image.script_unknown = why,
+                }
+            }
+        }
+        Code::Inline | Code::Module | Code::Stream => {}
+    }
+    Ok(())
 }
 
 // `bprm->filename` (alloc_bprm of fs/exec.c): what a script's interpreter is given to open.

@@ -26,7 +26,9 @@
 
 mod bound;
 mod bpf;
+mod by_hand;
 mod cache;
+mod copies;
 mod digest;
 mod error;
 mod facts;
@@ -42,6 +44,9 @@ mod interpreter;
 mod lineage;
 pub mod notify;
 mod observe;
+mod operand;
+mod operand_file;
+mod operand_node;
 mod order;
 mod pending;
 mod policy;

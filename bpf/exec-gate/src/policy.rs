@@ -54,7 +54,8 @@ impl ExecHandler {
             return None;
         }
         let [file] = request.image.files.as_slice() else { return None };
-        if file.kind != Kind::File || !file.path.starts_with(b"/") {
+        if !request.image.script_unknown.is_empty() || file.kind != Kind::File || !file.path.starts_with(b"/")
+        {
             return None;
         }
         // An expression is about text, and lossy text would be the name of another file.

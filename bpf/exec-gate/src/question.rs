@@ -12,7 +12,8 @@ impl ExecHandler {
     pub(crate) fn ask(&self, mut request: Request) {
         // Only for a question: nothing that is cached depends on them.
         let envp = request.notification.envp();
-        match facts::complete(&mut request.action, &mut request.process, request.task.tid, envp) {
+        let options = &request.image.variables;
+        match facts::complete(&mut request.action, &mut request.process, request.task.tid, envp, options) {
             Ok(environment) => {
                 request.environment = environment.map(|block| self.hashed(&block));
             }
@@ -137,8 +138,11 @@ impl ExecHandler {
     }
 }
 
-// In the order of `Image::files`: the scripts, and at last the image.
+// In the order of `Image::files`: the scripts, the program of a loader that is called by hand, and at last the image.
 fn show_digests(action: &mut pb::ExecAction, mut digests: Vec<String>) {
+    if !action.loader.is_empty() {
+        action.loader_sha256 = digests.pop().unwrap_or_default();
+    }
     action.executable_sha256 = digests.pop().unwrap_or_default();
     let mut scripts = digests.into_iter();
     action.script_sha256 = scripts.next().unwrap_or_default();

@@ -36,8 +36,11 @@ impl ExecHandler {
         let subject = request.subject.name.clone();
         let process = request.process.clone();
         let expected = request.action.clone();
-        let loaded =
-            facts::Loaded { path: request.image.loaded().path.clone(), argv: request.image.argv.clone() };
+        let loaded = facts::Loaded {
+            path: request.image.loaded().path.clone(),
+            argv: request.image.argv.clone(),
+            variables: request.image.variables.clone(),
+        };
         let received = request.notification.received;
 
         let Some((request, seized)) = self.seize(request, &first).await else { return };

@@ -27,6 +27,17 @@ use clawsec_exec_gate::{ExecGate, Layers};
 pub use programs::programs;
 use tempfile::TempDir;
 
+/// Mounts the root read-only, and takes away what else shows its file system.
+const READ_ONLY: &str = r#"
+while read -r _ _ device _ point _; do
+    [ "$point" = / ] && root=$device
+done < /proc/self/mountinfo
+while read -r _ _ device _ point _; do
+    [ "$device" = "$root" ] && [ "$point" != / ] && /usr/bin/umount -l "$point"
+done < /proc/self/mountinfo
+/usr/bin/mount -o remount,bind,ro / && exec "$0" "$@"
+"#;
+
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct World {
@@ -170,6 +181,13 @@ impl World {
         self.launch(shell, args, approve).wait()
     }
 
+    /// As `run`, where nothing of the root's file system can be written.
+    pub fn run_read_only<S: AsRef<OsStr>>(&self, args: &[S]) -> Ended {
+        let mut shell = Command::new("/usr/bin/unshare");
+        shell.args(["-m", "/bin/sh", "-c", READ_ONLY]).arg(&programs().actor);
+        self.launch(shell, args, |_| {}).wait()
+    }
+
     fn launch<S: AsRef<OsStr>>(&self, mut command: Command, args: &[S], ready: impl FnOnce(i32)) -> Actor {
         let unfiltered = args[0].as_ref() == "-";
         let (mut own, theirs) = UnixStream::pair().unwrap();
@@ -225,6 +243,17 @@ impl World {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+
+    /// Mounts the root read-only, and takes away what else shows its file system.
+    const READ_ONLY: &str = r#"
+while read -r _ _ device _ point _; do
+    [ "$point" = / ] && root=$device
+done < /proc/self/mountinfo
+while read -r _ _ device _ point _; do
+    [ "$device" = "$root" ] && [ "$point" != / ] && /usr/bin/umount -l "$point"
+done < /proc/self/mountinfo
+/usr/bin/mount -o remount,bind,ro / && exec "$0" "$@"
+"#;
 
     /// A hold that is there already.
     pub fn try_hold(&self) -> Option<Hold> {

@@ -1,0 +1,330 @@
+//! What an interpreter runs, by its arguments: files, code in an argument, a module, what it reads from a stream.
+//!
+//! Interpreters are told by the base name of the executable, with or without a version. Their options are those of dash
+//! 0.5.12, bash 5.2, busybox 1.35, Python 3.11 to 3.13, Node 18 to 24, perl 5.36, ruby 3.1 and PHP 8.2. An option that is
+//! not in the tables may take a value, so that it is not certain which argument is the script: [`Code::Unknown`].
+
+/// What runs, each file as its place in the arguments, or as a text of an option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Code {
+    /// Files: the script, and what is loaded before it.
+    Files(Vec<Vec<u8>>),
+    /// An argument is the code.
+    Inline,
+    /// Found by name, or by the interpreter itself.
+    Module,
+    /// Standard input, a terminal.
+    Stream,
+    /// A sentence says why.
+    Unknown(String),
+}
+
+/// Languages by the grammar of their interpreters' options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// dash and other small shells.
+    Shell,
+    /// bash, with its long options.
+    Bash,
+    /// Python.
+    Python,
+    /// Node.
+    Node,
+    /// perl.
+    Perl,
+    /// ruby.
+    Ruby,
+    /// PHP.
+    Php,
+}
+
+/// How a short option goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Short {
+    Plain,
+    /// The rest of the argument is its value, also if nothing is left.
+    Rest,
+    /// The rest of the argument is its value, or the next argument.
+    Value,
+    /// The next argument is its value, and the cluster goes on.
+    Next,
+    /// These characters behind it belong to it.
+    Digits(&'static str),
+    Inline,
+    /// Code, with the value as above.
+    Module,
+    Stream,
+    /// Its value is the script.
+    File,
+    Unknown,
+}
+
+impl Language {
+    /// By the base name of an executable, without its version; `None`: no interpreter of the table.
+    pub fn of(executable: &[u8]) -> Option<Self> {
+        let name = std::str::from_utf8(executable_name(executable)).ok()?;
+        Some(match name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-') {
+            "dash" | "ash" | "sh" | "ksh" | "mksh" | "zsh" | "lksh" | "posh" | "yash" => Self::Shell,
+            "bash" | "rbash" => Self::Bash,
+            "python" | "pypy" => Self::Python,
+            "node" | "nodejs" => Self::Node,
+            "perl" => Self::Perl,
+            // perl5.36-x86_64-linux-gnu
+            _ if name.starts_with("perl5.") => Self::Perl,
+            "ruby" => Self::Ruby,
+            "php" => Self::Php,
+            _ => return None,
+        })
+    }
+
+    fn short(self, letter: u8) -> Short {
+        let is = |letters: &str| letters.as_bytes().contains(&letter);
+        match self {
+            Self::Shell | Self::Bash => match letter {
+                b'c' => Short::Inline,
+                b's' => Short::Stream,
+                b'o' | b'O' => Short::Next,
+                _ if is("abdefhiklmnpqrtuvxBCDEHIPTV") => Short::Plain,
+                _ => Short::Unknown,
+            },
+            Self::Python => match letter {
+                b'c' => Short::Inline,
+                b'm' => Short::Module,
+                b'W' | b'X' => Short::Value,
+                _ if is("bBdEhiIOPqRsStuvVx?") => Short::Plain,
+                _ => Short::Unknown,
+            },
+            Self::Perl => match letter {
+                b'e' | b'E' => Short::Inline,
+                b'I' => Short::Value,
+                b'l' => Short::Digits("01234567"),
+                b'0' => Short::Digits("xX0123456789abcdefABCDEF"),
+                b'C' => Short::Digits("IOEioADSLa0123456789"),
+                b'F' | b'i' | b'm' | b'M' | b'x' | b'D' | b'V' | b'd' => Short::Rest,
+                _ if is("acfnpstTuUvwWXhg") => Short::Plain,
+                _ => Short::Unknown,
+            },
+            Self::Ruby => match letter {
+                b'e' => Short::Inline,
+                b'C' | b'E' | b'I' | b'r' | b'X' => Short::Value,
+                b'0' => Short::Digits("01234567"),
+                b'F' | b'i' | b'x' | b'K' | b'W' | b'T' => Short::Rest,
+                _ if is("acdhlnpsUvwy") => Short::Plain,
+                _ => Short::Unknown,
+            },
+            Self::Php => match letter {
+                b'r' | b'R' | b'B' | b'E' => Short::Inline,
+                b'a' => Short::Stream,
+                b'f' | b'F' => Short::File,
+                b'c' | b'd' | b'z' => Short::Value,
+                _ if is("CehHilmnqsvw") => Short::Plain,
+                _ => Short::Unknown,
+            },
+            // Node has no clusters.
+            Self::Node => Short::Unknown,
+        }
+    }
+}
+
+/// The last component of a path.
+pub fn executable_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+/// What an executable runs with these arguments, the first being its own name; `None`: it is no interpreter of the table.
+pub fn code(executable: &[u8], argv: &[Vec<u8>]) -> Option<(Language, Code)> {
+    if executable_name(executable).starts_with(b"busybox") {
+        return busybox(argv);
+    }
+    let language = Language::of(executable)?;
+    Some((language, language.code(argv)))
+}
+
+// Its applet is named by the first argument that is not "busybox".
+fn busybox(argv: &[Vec<u8>]) -> Option<(Language, Code)> {
+    let at = argv.iter().position(|argument| !executable_name(argument).starts_with(b"busybox"))?;
+    match executable_name(&argv[at]) {
+        b"sh" | b"ash" | b"hush" | b"-sh" | b"-ash" => {
+            Some((Language::Shell, Language::Shell.code(&argv[at..])))
+        }
+        _ => None,
+    }
+}
+
+fn unknown(argument: &[u8]) -> Code {
+    Code::Unknown(format!(
+        "clawsec does not know the option {} of the interpreter, and so not which argument is the script",
+        String::from_utf8_lossy(argument).chars().take(80).collect::<String>()
+    ))
+}
+
+// What is gathered on the way to the operand.
+#[derive(Default)]
+struct Seen {
+    inline: bool,
+    stream: bool,
+    // Loaded before the script.
+    loaded: Vec<Vec<u8>>,
+}
+
+impl Language {
+    fn code(self, argv: &[Vec<u8>]) -> Code {
+        if self == Self::Node { crate::operand_node::code(argv) } else { self.walk(argv) }
+    }
+
+    fn walk(self, argv: &[Vec<u8>]) -> Code {
+        let is_shell = matches!(self, Self::Shell | Self::Bash);
+        let mut seen = Seen::default();
+        // bash takes long options, also with one dash, only before all others.
+        let mut longs = self == Self::Bash;
+        let mut at = 1;
+        while let Some(argument) = argv.get(at) {
+            let argument = argument.as_slice();
+            match argument {
+                b"-" if is_shell => {
+                    at += 1;
+                    break;
+                }
+                b"-" => return Code::Stream,
+                b"--" if self == Self::Php => return Code::Stream,
+                b"--" => {
+                    at += 1;
+                    break;
+                }
+                _ if longs && let Some(option) = bash_long(argument) => {
+                    at += 1;
+                    if option {
+                        seen.loaded.extend(argv.get(at).cloned());
+                        at += 1;
+                    }
+                    continue;
+                }
+                [b'-', b'-', ..] => match self.long(argument) {
+                    Some(valued) => {
+                        at += 1 + usize::from(valued);
+                        continue;
+                    }
+                    None => return unknown(argument),
+                },
+                [b'-', cluster @ ..] => {
+                    longs = false;
+                    at += 1;
+                    if let Some(code) = self.cluster(cluster, argv, &mut at, &mut seen) {
+                        return code.unwrap_or_else(|| unknown(argument));
+                    }
+                }
+                [b'+', cluster @ ..] if is_shell => {
+                    longs = false;
+                    at += 1;
+                    at += cluster.iter().filter(|letter| matches!(letter, b'o' | b'O')).count();
+                }
+                _ => break,
+            }
+        }
+        if seen.inline {
+            return Code::Inline;
+        }
+        match argv.get(at) {
+            Some(operand) if !seen.stream => Code::Files([vec![operand.clone()], seen.loaded].concat()),
+            _ if seen.loaded.is_empty() => Code::Stream,
+            _ => Code::Files(seen.loaded),
+        }
+    }
+
+    // `Some`: it is settled; `Some(None)`: it is not known.
+    fn cluster(
+        self,
+        cluster: &[u8],
+        argv: &[Vec<u8>],
+        at: &mut usize,
+        seen: &mut Seen,
+    ) -> Option<Option<Code>> {
+        let mut place = 0;
+        while let Some(&letter) = cluster.get(place) {
+            place += 1;
+            match self.short(letter) {
+                Short::Plain => {}
+                Short::Rest => return None,
+                Short::Value => {
+                    *at += usize::from(place == cluster.len());
+                    return None;
+                }
+                Short::Next => *at += 1,
+                Short::Digits(digits) => {
+                    while cluster.get(place).is_some_and(|next| digits.as_bytes().contains(next)) {
+                        place += 1;
+                    }
+                }
+                // A shell's options go on behind it.
+                Short::Inline if matches!(self, Self::Shell | Self::Bash) => seen.inline = true,
+                Short::Inline => return Some(Some(Code::Inline)),
+                Short::Module => return Some(Some(Code::Module)),
+                Short::Stream if self == Self::Php => return Some(Some(Code::Stream)),
+                Short::Stream => seen.stream = true,
+                Short::File => {
+                    let rest = cluster[place..].to_vec();
+                    let file = if rest.is_empty() { argv.get(*at).cloned() } else { Some(rest) };
+                    return Some(file.map(|file| Code::Files(vec![file])));
+                }
+                Short::Unknown => return Some(None),
+            }
+        }
+        None
+    }
+
+    // Whether a long option takes the next argument; `None`: it is not known.
+    fn long(self, argument: &[u8]) -> Option<bool> {
+        let text = std::str::from_utf8(argument).ok()?;
+        let (plain, valued): (&[&str], &[&str]) = match self {
+            Self::Python => (
+                &["--help", "--help-all", "--help-env", "--help-xoptions", "--version"],
+                &["--check-hash-based-pycs"],
+            ),
+            Self::Ruby => (
+                &[
+                    "--copyright",
+                    "--debug",
+                    "--help",
+                    "--jit",
+                    "--verbose",
+                    "--version",
+                    "--yjit",
+                    "--yydebug",
+                ],
+                &[
+                    "--backtrace-limit",
+                    "--disable",
+                    "--dump",
+                    "--enable",
+                    "--encoding",
+                    "--external-encoding",
+                    "--internal-encoding",
+                    "--parser",
+                ],
+            ),
+            _ => return None,
+        };
+        let has_value = text.split_once('=').is_some_and(|(name, _)| valued.contains(&name));
+        if plain.contains(&text) || has_value {
+            return Some(false);
+        }
+        valued.contains(&text).then_some(true)
+    }
+}
+
+// Whether a long option of bash takes a file that is read before the script; `None`: it is none.
+fn bash_long(argument: &[u8]) -> Option<bool> {
+    let name = argument.strip_prefix(b"-")?;
+    let name = name.strip_prefix(b"-").unwrap_or(name);
+    match name {
+        b"rcfile" | b"init-file" => Some(true),
+        b"debug" | b"debugger" | b"dump-po-strings" | b"dump-strings" | b"help" | b"login" | b"noediting"
+        | b"noprofile" | b"norc" | b"posix" | b"pretty-print" | b"protected" | b"restricted" | b"verbose"
+        | b"version" | b"wordexp" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "operand_tests.rs"]
+mod tests;

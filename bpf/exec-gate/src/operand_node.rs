@@ -1,0 +1,231 @@
+//! What Node runs, by its arguments (src/node_options.cc). It has no clusters of options; "_" is "-" in their names.
+
+use crate::operand::Code;
+
+/// Options with a value, which may be the next argument.
+const VALUED: &[&str] = &[
+    "--allow-fs-read",
+    "--allow-fs-write",
+    "--build-snapshot-config",
+    "--conditions",
+    "--cpu-prof-dir",
+    "--cpu-prof-interval",
+    "--cpu-prof-name",
+    "--debug-port",
+    "--diagnostic-dir",
+    "--disable-proto",
+    "--disable-warning",
+    "--dns-result-order",
+    "--env-file",
+    "--env-file-if-exists",
+    "--es-module-specifier-resolution",
+    "--experimental-config-file",
+    "--experimental-default-type",
+    "--experimental-package-map",
+    "--experimental-sea-config",
+    "--experimental-test-isolation",
+    "--experimental-test-tag-filter",
+    "--heap-prof-dir",
+    "--heap-prof-interval",
+    "--heap-prof-name",
+    "--heapsnapshot-near-heap-limit",
+    "--heapsnapshot-signal",
+    "--icu-data-dir",
+    "--input-type",
+    "--inspect-port",
+    "--inspect-publish-uid",
+    "--localstorage-file",
+    "--max-http-header-size",
+    "--max-old-space-size-percentage",
+    "--network-family-autoselection-attempt-timeout",
+    "--openssl-config",
+    "--redirect-warnings",
+    "--report-dir",
+    "--report-directory",
+    "--report-filename",
+    "--report-signal",
+    "--secure-heap",
+    "--secure-heap-min",
+    "--security-revert",
+    "--security-reverts",
+    "--snapshot-blob",
+    "--stack-trace-limit",
+    "--test-concurrency",
+    "--test-coverage-branches",
+    "--test-coverage-exclude",
+    "--test-coverage-functions",
+    "--test-coverage-include",
+    "--test-coverage-lines",
+    "--test-global-setup",
+    "--test-isolation",
+    "--test-name-pattern",
+    "--test-random-seed",
+    "--test-reporter",
+    "--test-reporter-destination",
+    "--test-rerun-failures",
+    "--test-shard",
+    "--test-skip-pattern",
+    "--test-timeout",
+    "--title",
+    "--tls-cipher-list",
+    "--tls-keylog",
+    "--trace-event-categories",
+    "--trace-event-file-pattern",
+    "--trace-require-module",
+    "--unhandled-rejections",
+    "--use-largepages",
+    "--v8-pool-size",
+    "--watch-kill-signal",
+    "--watch-path",
+    "-C",
+    "--policy-integrity",
+    "--experimental-policy",
+    "--experimental-specifier-resolution",
+    "--http-parser",
+];
+/// What is loaded before the script, by path or by the name of a package.
+const LOADED: &[&str] = &["--require", "-r", "--import", "--loader", "--experimental-loader"];
+const INLINE: &[&str] = &["-e", "--eval", "-p", "-pe", "--print"];
+const PLAIN: &[&str] = &[
+    "-c",
+    "-h",
+    "-i",
+    "-v",
+    "--abort-on-uncaught-exception",
+    "--addons",
+    "--allow-addons",
+    "--allow-child-process",
+    "--allow-inspector",
+    "--allow-natives-syntax",
+    "--allow-wasi",
+    "--allow-worker",
+    "--async-context-frame",
+    "--build-snapshot",
+    "--check",
+    "--completion-bash",
+    "--cpu-prof",
+    "--deprecation",
+    "--disable-sigusr1",
+    "--disable-wasm-trap-handler",
+    "--enable-etw-stack-walking",
+    "--enable-fips",
+    "--enable-network-family-autoselection",
+    "--enable-source-maps",
+    "--expose-gc",
+    "--expose-internals",
+    "--extra-info-on-fatal-exception",
+    "--force-context-aware",
+    "--force-fips",
+    "--force-node-api-uncaught-exceptions-policy",
+    "--frozen-intrinsics",
+    "--global-search-paths",
+    "--heap-prof",
+    "--help",
+    "--insecure-http-parser",
+    "--inspect",
+    "--inspect-brk",
+    "--inspect-wait",
+    "--interactive",
+    "--jitless",
+    "--node-memory-debug",
+    "--node-snapshot",
+    "--pending-deprecation",
+    "--permission",
+    "--preserve-symlinks",
+    "--preserve-symlinks-main",
+    "--prof",
+    "--strip-types",
+    "--throw-deprecation",
+    "--track-heap-objects",
+    "--version",
+    "--warnings",
+    "--watch",
+    "--watch-preserve-output",
+];
+/// Beginnings of the names of options without a value, as far as they are not above.
+const PLAIN_BEGINNINGS: &[&str] = &[
+    "--no-",
+    "--experimental-",
+    "--harmony",
+    "--trace-",
+    "--openssl-",
+    "--tls-m",
+    "--use-",
+    "--perf-",
+    "--report-",
+    "--verify-",
+    "--v8-options",
+    "--test-",
+];
+
+/// What Node runs with these arguments, the first being its own name.
+pub fn code(argv: &[Vec<u8>]) -> Code {
+    let unknown = |text: &str| {
+        let option: String = text.chars().take(80).collect();
+        Code::Unknown(format!(
+            "clawsec does not know the option {option} of Node, and so not which argument is the script"
+        ))
+    };
+    let (mut loaded, mut inline, mut is_test, mut at) = (Vec::new(), false, false, 1);
+    while let Some(argument) = argv.get(at) {
+        let text = String::from_utf8_lossy(argument);
+        if text == "-" {
+            break;
+        }
+        if !text.starts_with('-') {
+            break;
+        }
+        at += 1;
+        if text == "--" {
+            break;
+        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.as_bytes().to_vec())),
+            None => (text.as_ref(), None),
+        };
+        let name = if name.starts_with("--") { name.replace('_', "-") } else { name.to_owned() };
+        let name = name.as_str();
+        if LOADED.contains(&name) {
+            let value = if value.is_some() { value } else { argv.get(at).inspect(|_| at += 1).cloned() };
+            let Some(value) = value else { return unknown(name) };
+            if value.starts_with(b"file:") || value.starts_with(b"data:") {
+                return Code::Unknown("Node loads something by a URL before its script".into());
+            }
+            // Else it is the name of a package.
+            if value.starts_with(b"/") || value.starts_with(b"./") || value.starts_with(b"../") {
+                loaded.push(value);
+            }
+        } else if INLINE.contains(&name) {
+            inline = true;
+            // Its code is the next argument, also if it begins with "-"; what is left of it decides nothing.
+            break;
+        } else if name == "--run" {
+            return Code::Module;
+        } else if name == "--entry-url" {
+            return Code::Unknown("the script of Node is a URL".into());
+        } else if name == "--test" {
+            is_test = true;
+        } else if VALUED.contains(&name) {
+            at += usize::from(value.is_none());
+        } else if value.is_none()
+            && !PLAIN.contains(&name)
+            && !PLAIN_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        {
+            return unknown(name);
+        }
+    }
+    if inline {
+        return Code::Inline;
+    }
+    let rest = &argv[at.min(argv.len())..];
+    match rest.first().map(Vec::as_slice) {
+        // It starts another Node for the script, which is an exec of its own.
+        Some(b"inspect") | Some(b"debug") if !is_test => Code::Module,
+        Some(b"-") => Code::Stream,
+        Some(_) if is_test => Code::Files([rest, &loaded].concat()),
+        Some(operand) => Code::Files([vec![operand.to_vec()], loaded].concat()),
+        None if is_test => Code::Module,
+        None if loaded.is_empty() => Code::Stream,
+        None => Code::Files(loaded),
+    }
+}

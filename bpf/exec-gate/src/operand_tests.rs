@@ -1,0 +1,134 @@
+use super::*;
+
+fn run(line: &str) -> Option<Code> {
+    let argv: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+    code(&argv[0], &argv).map(|(_, code)| code)
+}
+
+fn files(names: &[&str]) -> Option<Code> {
+    Some(Code::Files(names.iter().map(|name| name.as_bytes().to_vec()).collect()))
+}
+
+#[test]
+fn the_script_of_an_interpreter_is_its_first_operand_behind_its_options_and_their_values() {
+    for line in [
+        "/usr/bin/dash F x -c y",
+        "/usr/bin/dash -e -u F",
+        "/usr/bin/dash -eo nounset F",
+        "/usr/bin/dash +x +o errexit F",
+        "/usr/bin/dash -- F",
+        "/usr/bin/dash - F",
+        "/usr/bin/bash F -c",
+        "/usr/bin/bash --norc -x -- F",
+        "/usr/bin/bash -norc F",
+        "/usr/bin/bash -posix -login F",
+        "/usr/bin/bash -O extglob +O nullglob F",
+        "/usr/bin/bash -euo pipefail F",
+        "/usr/bin/bash -xO extglob F",
+        "/usr/bin/python3.11 F -c",
+        "/usr/bin/python3 -W ignore F",
+        "/usr/bin/python3 -Wignore -X dev -Xutf8 F",
+        "/usr/bin/python3 -bBdEiIOPqsSuvx F",
+        "/usr/bin/python3 --check-hash-based-pycs always -- F",
+        "/opt/bin/node F -e",
+        "/opt/bin/node --max-old-space-size=100 --no-warnings --expose_gc F",
+        "/opt/bin/node --title x --conditions y -C z --require pkg F",
+        "/opt/bin/node -- F",
+        "/opt/bin/node --inspect --enable-source-maps F",
+        "/usr/bin/perl -w -T F",
+        "/usr/bin/perl5.36.0 -I lib -Ilib -MFoo -0777 -lw F",
+        "/usr/bin/perl5.36-x86_64-linux-gnu -- F",
+        "/usr/bin/ruby3.1 -I lib -rjson -w --enable frozen-string-literal F",
+        "/usr/bin/php8.2 -n -d x=y F",
+        "/usr/bin/php -d x=y -f F",
+        "/usr/bin/php -fF",
+        "/bin/busybox sh -e F",
+        "/bin/busybox busybox ash F",
+    ] {
+        assert_eq!(run(line), files(&["F"]), "{line}");
+    }
+}
+
+#[test]
+fn what_is_loaded_before_the_script_counts_as_well() {
+    for (line, names) in [
+        ("/usr/bin/bash --rcfile R F", &["F", "R"][..]),
+        ("/usr/bin/bash --init-file R -i", &["R"]),
+        ("/usr/bin/node -r ./R --import=/S F", &["F", "./R", "/S"]),
+        ("/usr/bin/node --test F G", &["F", "G"]),
+    ] {
+        assert_eq!(run(line), files(names), "{line}");
+    }
+}
+
+#[test]
+fn code_in_an_argument_a_module_and_a_stream_are_told_apart() {
+    for (line, expected) in [
+        ("/usr/bin/dash -c F", Code::Inline),
+        ("/usr/bin/dash -ec F", Code::Inline),
+        ("/usr/bin/bash -O extglob -c F x", Code::Inline),
+        ("/usr/bin/bash -co errexit F", Code::Inline),
+        ("/usr/bin/bash --norc -xc F", Code::Inline),
+        ("/usr/bin/python3 -cF", Code::Inline),
+        ("/usr/bin/python3 -Ic F", Code::Inline),
+        ("/usr/bin/node -e F", Code::Inline),
+        ("/usr/bin/node --eval=F G", Code::Inline),
+        ("/usr/bin/node -pe F", Code::Inline),
+        ("/usr/bin/node --print F", Code::Inline),
+        ("/usr/bin/perl -ne F G", Code::Inline),
+        ("/usr/bin/perl -CSe F", Code::Inline),
+        ("/usr/bin/perl -0777lne F", Code::Inline),
+        ("/usr/bin/ruby -rjson -e F", Code::Inline),
+        ("/usr/bin/php -r F", Code::Inline),
+        ("/usr/bin/python3 -m F", Code::Module),
+        ("/usr/bin/python3 -Im F G", Code::Module),
+        ("/usr/bin/node --run F", Code::Module),
+        ("/usr/bin/node --test", Code::Module),
+        ("/usr/bin/node inspect F", Code::Module),
+        ("/usr/bin/dash", Code::Stream),
+        ("/usr/bin/dash -s F", Code::Stream),
+        ("/usr/bin/bash -i", Code::Stream),
+        ("/usr/bin/bash -s -- F", Code::Stream),
+        ("/usr/bin/python3 -", Code::Stream),
+        ("/usr/bin/python3 -i", Code::Stream),
+        ("/usr/bin/node - F", Code::Stream),
+        ("/usr/bin/perl", Code::Stream),
+        ("/usr/bin/php -- F", Code::Stream),
+    ] {
+        assert_eq!(run(line), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn an_option_that_is_not_known_leaves_open_what_the_script_is() {
+    for line in [
+        "/usr/bin/dash -Z F",
+        "/usr/bin/bash --rc F",
+        "/usr/bin/bash -x --norc F",
+        "/usr/bin/python3 --new x F",
+        "/usr/bin/node --new x F",
+        "/usr/bin/node -xe F",
+        "/usr/bin/node --entry-url F",
+        "/usr/bin/node --import data:text/javascript,1 F",
+        "/usr/bin/perl -S F",
+        "/usr/bin/ruby --new F",
+        "/usr/bin/php --new F",
+    ] {
+        assert!(matches!(run(line), Some(Code::Unknown(_))), "{line}: {:?}", run(line));
+    }
+}
+
+#[test]
+fn another_program_is_no_interpreter_whatever_its_arguments_are() {
+    for line in [
+        "/usr/bin/env bash F",
+        "/usr/bin/dashboard F",
+        "/usr/bin/python-argcomplete-tcsh F",
+        "/usr/bin/perldoc F",
+        "/usr/bin/awk -f F",
+        "/bin/busybox cat sh",
+        "/bin/busybox",
+    ] {
+        assert_eq!(run(line), None, "{line}");
+    }
+}
