@@ -12,7 +12,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{agent,policy,tui}/**/*.test.{ts,tsx}",
-            "test/{tools,support,demo,bench,conformance,fuzz,escape}/**/*.test.ts",
+            "test/{tools,support,demo,bench,conformance,docs,fuzz,escape}/**/*.test.ts",
           ],
           exclude: ["**/node_modules/**", "**/*.e2e.test.ts"],
           testTimeout: 10_000,
