@@ -9,6 +9,7 @@ import { Clawsec } from "../support/clawsec.js";
 import { firstLine, makeTestHosts } from "../support/hosts.js";
 import { Baseline } from "./baseline.js";
 import {
+  askedFigures,
   holdFigure,
   killFigure,
   proveDenials,
@@ -93,15 +94,17 @@ async function main(): Promise<void> {
     for (const measure of [
       (of: Setting) => spawnFigure(of, "dynamic"),
       (of: Setting) => spawnFigure(of, "static"),
+      askedFigures,
       roundTripFigure,
       throughputFigure,
       startFigure,
       holdFigure,
       killFigure,
     ]) {
-      const result = await measure(setting);
-      figures.push(result);
-      setting.say(line(result));
+      for (const result of [await measure(setting)].flat()) {
+        figures.push(result);
+        setting.say(line(result));
+      }
     }
     for await (const result of workFigures(setting, folder, runtime)) {
       figures.push(result);

@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { RunRequest, type RunResponse } from "../../proto/gen/clawsec/v1/control.js";
+import { type AuditRecord, RunRequest, type RunResponse } from "../../proto/gen/clawsec/v1/control.js";
 import { type KillReport, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import type { Clawsec } from "../support/clawsec.js";
 import type { Baseline } from "./baseline.js";
@@ -26,13 +26,13 @@ export interface Setting {
 let runs = 0;
 
 /** Runs a command in a new sandbox; returns what it printed. */
-export async function gated(setting: Setting, args: readonly string[]): Promise<string> {
+export async function gated(setting: Setting, args: readonly string[], name?: string): Promise<string> {
   const variables = Object.entries(setting.variables).flatMap(([key, value]) => ["--var", `${key}=${value}`]);
   runs += 1;
   return await setting.clawsec.must(
     "run",
     "--name",
-    `bench-${runs}`,
+    name ?? `bench-${runs}`,
     "--policy",
     setting.policy,
     ...variables,
@@ -87,6 +87,55 @@ export async function spawnFigure(
   );
 }
 
+/**
+ * Execs that the supervisor is asked about, each with other arguments: fork+exec+wait without the gate and with it, and
+ * what the loader says how long a decision took, from the call to its answer, by its own table and by the supervisor.
+ */
+export async function askedFigures(setting: Setting, rounds = 8, each = 250): Promise<Figure[]> {
+  const [bare, ours]: number[][] = [[], []];
+  const latencies: Record<"measured" | "asked", number[]> = { measured: [], asked: [] };
+  const program = "/opt/bench/true";
+  const bareCommand = [setting.program, "spawn", `${each}`, program, "asked", "{}"];
+  for (let round = 0; round < rounds; round++) {
+    bare?.push(...micros(await setting.baseline.run(bareCommand)));
+    const name = `bench-asked-${round}`;
+    const spawns = `${setting.program} spawn ${each} ${program}`;
+    const both = `${spawns} > /dev/null && ${spawns} asked ${round}-{}`;
+    ours?.push(...micros(await gated(setting, ["/bin/sh", "-c", both], name)));
+    for (const rule of ["measured", "asked"] as const) {
+      const records = await decided(setting, name, `exec/${rule}`, each);
+      latencies[rule].push(...records.filter(({ summary }) => summary.includes(program)).map(latencyOf));
+    }
+  }
+  const what = `${program} with arguments of its own each time`;
+  return [
+    figure(`fork+exec+wait of ${what}`, "us", "runc with the same bundle, no gate", bare ?? [], ours ?? []),
+    figure("decision about an exec", "us", "by the loader's table", latencies.measured, latencies.asked),
+  ];
+}
+
+/** What was decided by a rule in a sandbox that has ended: the audit comes some time after it. */
+async function decided(
+  setting: Setting,
+  sandbox: string,
+  rule: string,
+  least: number,
+): Promise<AuditRecord[]> {
+  const until = performance.now() + 10_000;
+  for (;;) {
+    const records = await setting.clawsec.audit({ sandbox, kinds: ["exec"], text: rule, limit: 10_000 });
+    const own = records.filter((record) => record.rule === rule);
+    if (own.length >= least) return own;
+    if (performance.now() > until)
+      throw new Error(`Only ${own.length} decisions by ${rule} are in the audit.`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+function latencyOf({ latencyUs }: AuditRecord): number {
+  return latencyUs;
+}
+
 /** Round trip of one byte through the gate, against a direct veth. */
 export async function roundTripFigure(setting: Setting, rounds = 4, each = 2000): Promise<Figure> {
   const { server } = setting;
@@ -136,7 +185,7 @@ export async function startFigure(setting: Setting, rounds = 20): Promise<Figure
 }
 
 /** From the answer given to the first instruction of the held program, against exec without a hold. */
-export async function holdFigure(setting: Setting, rounds = 30): Promise<Figure> {
+export async function holdFigure(setting: Setting, rounds = 100): Promise<Figure> {
   const [bare, ours]: number[][] = [[], []];
   for (let round = 0; round < rounds; round++) {
     const since = process.hrtime.bigint();

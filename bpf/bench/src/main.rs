@@ -22,7 +22,7 @@ struct Arguments {
 enum What {
     /// Prints CLOCK_MONOTONIC in nanoseconds, at once.
     Now,
-    /// fork+exec+wait of a program, so many times.
+    /// fork+exec+wait of a program, so many times. `{}` in an argument is the number of the time.
     Spawn {
         count: usize,
         program: String,
@@ -62,11 +62,13 @@ fn now() -> Result<i128> {
 
 fn spawn(count: usize, program: &str, arguments: &[String]) -> Result<Vec<u128>> {
     let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
+    for number in 0..count {
+        let arguments = arguments.iter().map(|argument| argument.replace("{}", &number.to_string()));
+        let arguments: Vec<String> = arguments.collect();
         let since = Instant::now();
         let mut command = Command::new(program);
         // Standard output is for the figures.
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().context("the program did not start")?;
         times.push(since.elapsed().as_nanos());
         if !status.success() {
