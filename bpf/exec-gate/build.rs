@@ -14,19 +14,25 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?);
     generate_vmlinux(&out.join("vmlinux.h"))?;
-    for name in ["exec_verify", "exec_lsm"] {
+    // The verification twice: for typed and for raw tracepoints.
+    for (source, name, more) in [
+        ("exec_verify", "exec_verify", None),
+        ("exec_verify", "exec_verify_raw", Some("-DCLAWSEC_RAW_TP")),
+        ("exec_lsm", "exec_lsm", None),
+    ] {
+        let arguments = [
+            &format!("-I{}", out.display()),
+            "-Ibpf",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            "-Wno-sign-compare",
+            "-Wno-missing-declarations",
+        ];
         SkeletonBuilder::new()
-            .source(format!("bpf/{name}.bpf.c"))
+            .source(format!("bpf/{source}.bpf.c"))
             .obj(out.join(format!("{name}.bpf.o")))
-            .clang_args([
-                format!("-I{}", out.display()),
-                "-Ibpf".into(),
-                "-Wall".into(),
-                "-Wextra".into(),
-                "-Wno-unused-parameter".into(),
-                "-Wno-sign-compare".into(),
-                "-Wno-missing-declarations".into(),
-            ])
+            .clang_args(arguments.into_iter().chain(more))
             .build()?;
     }
     println!("cargo::rerun-if-changed=bpf");

@@ -9,9 +9,11 @@ pub mod re2;
 pub mod scope;
 pub mod sys;
 pub mod who;
+pub mod without;
 
 pub use ask::{Asker, Inquiry, InquiryChannel, Outcome};
 pub use clawsec_proto as pb;
 pub use event::EventSink;
 pub use scope::{Scope, SubjectScope};
 pub use who::{Describe, FromProc};
+pub use without::Without;

@@ -109,10 +109,10 @@ static __always_inline __u32 append_path(struct draft *draft, __u32 offset, cons
     if (!walk)
         return 0;
     __u32 in_mount = bpf_core_field_offset(struct mount, mnt);
-    walk->dentry = (__u64)path->dentry;
-    walk->mount = (__u64)path->mnt - in_mount;
-    walk->root_dentry = (__u64)root->dentry;
-    walk->root_mount = (__u64)root->mnt - in_mount;
+    walk->dentry = (__u64)BPF_CORE_READ(path, dentry);
+    walk->mount = (__u64)BPF_CORE_READ(path, mnt) - in_mount;
+    walk->root_dentry = (__u64)BPF_CORE_READ(root, dentry);
+    walk->root_mount = (__u64)BPF_CORE_READ(root, mnt) - in_mount;
     walk->at = CLAWSEC_PATH_MAX;
     walk->partial = 1;
     bpf_loop(CLAWSEC_PATH_MAX, walk_up, NULL, 0);
@@ -155,12 +155,12 @@ static __always_inline __u32 append_user(struct draft *draft, __u32 offset, __u6
 static __always_inline void report_exec(struct task_struct *task, struct linux_binprm *bprm,
                                         struct draft *draft) {
     struct clawsec_event *event = &draft->event;
-    struct file *file = bprm->file;
+    struct file *file = BPF_CORE_READ(bprm, file);
     struct mm_struct *mm = task->mm;
     __u32 flags = 0;
-    event->inode = file->f_inode->i_ino;
-    event->device = file->f_inode->i_sb->s_dev;
-    event->argc = bprm->argc;
+    event->inode = BPF_CORE_READ(file, f_inode, i_ino);
+    event->device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+    event->argc = BPF_CORE_READ(bprm, argc);
     if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev))
         flags |= CLAWSEC_FLAG_DELETED;
 
@@ -170,8 +170,9 @@ static __always_inline void report_exec(struct task_struct *task, struct linux_b
     // The interpreter's name is another string than the one that was executed.
     __u64 after_path = used;
     barrier_var(after_path);
-    if (bprm->interp != bprm->filename && after_path <= CLAWSEC_PATH_MAX) {
-        long size = bpf_probe_read_kernel_str(&draft->texts[after_path], CLAWSEC_PATH_MAX, bprm->filename);
+    const char *filename = BPF_CORE_READ(bprm, filename);
+    if (BPF_CORE_READ(bprm, interp) != filename && after_path <= CLAWSEC_PATH_MAX) {
+        long size = bpf_probe_read_kernel_str(&draft->texts[after_path], CLAWSEC_PATH_MAX, filename);
         if (size > 1 && size <= CLAWSEC_PATH_MAX) {
             event->script_size = size - 1;
             used += size - 1;

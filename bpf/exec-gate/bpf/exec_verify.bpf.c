@@ -14,6 +14,14 @@
 #include "exec_gate.h"
 #include "exec_scope.bpf.h"
 
+// Compiled twice: for typed tracepoints, and with -DCLAWSEC_RAW_TP for a kernel that cannot attach those. What a raw one
+// is given are only numbers to the verifier, so everything but the current task is read with BPF_CORE_READ.
+#ifdef CLAWSEC_RAW_TP
+#define TRACEPOINT(name) SEC("raw_tp/" name)
+#else
+#define TRACEPOINT(name) SEC("tp_btf/" name)
+#endif
+
 #define SIGKILL           9
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define CHUNK             1024
@@ -193,12 +201,13 @@ static __always_inline __u32 compare_environment(struct task_struct *task,
 
 static __always_inline __u32 compare(struct task_struct *task, struct linux_binprm *bprm,
                                      const struct clawsec_approval *approval) {
-    struct inode *inode = bprm->file->f_inode;
-    if (inode->i_ino != approval->inode || inode->i_sb->s_dev != approval->device)
+    struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
+    if (BPF_CORE_READ(inode, i_ino) != approval->inode ||
+        BPF_CORE_READ(inode, i_sb, s_dev) != approval->device)
         return CLAWSEC_EXEC_OTHER_FILE;
     if (approval->cgroup && approval->cgroup != bpf_get_current_cgroup_id())
         return CLAWSEC_EXEC_OTHER_CGROUP;
-    if (bprm->argc != approval->argc)
+    if (BPF_CORE_READ(bprm, argc) != approval->argc)
         return CLAWSEC_EXEC_OTHER_ARGC;
     __u64 from = task->mm->arg_start;
     __u64 length = task->mm->arg_end - from;
@@ -220,8 +229,9 @@ static __always_inline __u32 compare(struct task_struct *task, struct linux_binp
                                                        : CLAWSEC_EXEC_VERIFIED;
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(exec_verify, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) {
+TRACEPOINT("sched_process_exec")
+int BPF_PROG(exec_verify, struct task_struct *unused, pid_t old_pid, struct linux_binprm *bprm) {
+    struct task_struct *task = bpf_get_current_task_btf();
     __u64 cgroup;
     struct clawsec_scope *scope = find_scope(task, &cgroup);
     if (!scope)
@@ -282,10 +292,10 @@ int BPF_PROG(exec_verify, struct task_struct *task, pid_t old_pid, struct linux_
     return 0;
 }
 
-SEC("tp_btf/sched_process_fork")
+TRACEPOINT("sched_process_fork")
 int BPF_PROG(image_fork, struct task_struct *parent, struct task_struct *child) {
-    __u32 process = parent->tgid;
-    __u32 other = child->tgid;
+    __u32 process = BPF_CORE_READ(parent, tgid);
+    __u32 other = BPF_CORE_READ(child, tgid);
     if (process == other)
         return 0;
     struct clawsec_image *running = bpf_map_lookup_elem(&images, &process);
@@ -299,8 +309,9 @@ int BPF_PROG(image_fork, struct task_struct *parent, struct task_struct *child) 
     return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(image_exit, struct task_struct *task) {
+TRACEPOINT("sched_process_exit")
+int BPF_PROG(image_exit, struct task_struct *unused) {
+    struct task_struct *task = bpf_get_current_task_btf();
     __u64 cgroup;
     struct clawsec_scope *scope = find_scope(task, &cgroup);
     if (!scope)

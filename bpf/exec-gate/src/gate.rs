@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use clawsec_core::{Asker, EventSink, Scope, pb};
+use clawsec_core::{Asker, EventSink, Scope, Without, pb};
 use tokio::runtime::Handle;
 
+use crate::again::Calls;
 use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
 use crate::bpf::lsm::Chain;
 use crate::bpf::{ExecVerify, FOREIGN, Layers, RING_BYTES};
@@ -52,6 +53,7 @@ pub(crate) struct Sandbox {
     pub verdicts: Mutex<Cache<Vec<u8>, Arc<Verdict>>>,
     pub digests: Digests,
     pub budget: Budget,
+    pub calls: Calls,
     policy: RwLock<Arc<ExecPolicy>>,
     // Ids of the mount namespaces that are verified.
     namespaces: Mutex<Vec<u64>>,
@@ -66,6 +68,7 @@ impl Sandbox {
             verdicts: Mutex::new(Cache::new(VERDICTS_MAX)),
             digests: Digests::default(),
             budget: Budget::default(),
+            calls: Calls::default(),
             policy: RwLock::default(),
             namespaces: Mutex::default(),
         }
@@ -83,6 +86,8 @@ pub(crate) struct Shared {
     pub asker: Arc<dyn Asker>,
     pub events: Arc<Order>,
     pub handle: Handle,
+    /// A signal interrupts a call that waits for its answer, also one whose answer was just given.
+    pub interruptible: bool,
     pub lineage: Lineage,
     pub pending: Mutex<PendingExecs>,
     pub sandboxes: RwLock<HashMap<u32, Arc<Sandbox>>>,
@@ -154,15 +159,16 @@ impl ExecGate {
     /// Loads the BPF programs, pins them below `pin_dir` (a folder on a bpf file system, made if missing), takes over
     /// from an earlier gate that was pinned there, and starts the gate's threads.
     ///
-    /// `handle` is the runtime on which unanswered questions wait.
+    /// `without` is left unused, as if the kernel did not have it. `handle` is the runtime on which unanswered questions wait.
     pub fn load(
         pin_dir: &Path,
         layers: Layers,
+        without: Without,
         asker: Arc<dyn Asker>,
         events: Arc<dyn EventSink>,
         handle: Handle,
     ) -> Result<Arc<Self>, Error> {
-        Self::load_with_ring(pin_dir, layers, asker, events, handle, RING_BYTES)
+        Self::load_with_ring(pin_dir, layers, without, asker, events, handle, RING_BYTES)
     }
 
     /// As [`ExecGate::load`], with room for `ring_bytes` of events that wait to be read: a power of two and at least a
@@ -170,16 +176,19 @@ impl ExecGate {
     pub fn load_with_ring(
         pin_dir: &Path,
         layers: Layers,
+        without: Without,
         asker: Arc<dyn Asker>,
         events: Arc<dyn EventSink>,
         handle: Handle,
         ring_bytes: u32,
     ) -> Result<Arc<Self>, Error> {
-        Self::start(ExecVerify::load(Some(pin_dir), layers, ring_bytes)?, asker, events, handle)
+        let verify = ExecVerify::load(Some(pin_dir), layers, without, ring_bytes)?;
+        Self::start(verify, without, asker, events, handle)
     }
 
     fn start(
         verify: ExecVerify,
+        without: Without,
         asker: Arc<dyn Asker>,
         events: Arc<dyn EventSink>,
         handle: Handle,
@@ -190,6 +199,7 @@ impl ExecGate {
             asker,
             events: Arc::new(Order::new(events)?),
             handle,
+            interruptible: without.wait_killable || !sys::knows_killable_waits(),
             lineage: Lineage::new(&boot_id),
             pending: Mutex::default(),
             sandboxes: RwLock::default(),

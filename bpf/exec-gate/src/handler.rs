@@ -67,6 +67,10 @@ pub(crate) enum Carried {
 
 impl NotifyHandler for ExecHandler {
     fn handle(&self, notification: Notification) {
+        // A call that a signal ended is nothing to decide about; the thread may have been allowed another one since.
+        if !notification.is_valid() {
+            return;
+        }
         // A thread that calls again has failed with what was approved before.
         self.shared.revoke_any(notification.tid);
         let Some(mut request) = self.read(notification) else { return };
@@ -89,7 +93,9 @@ impl NotifyHandler for ExecHandler {
                 pb::Verdict::Allow | pb::Verdict::Log => {
                     self.allow(request, &decision);
                 }
-                _ => self.deny(request, &decision),
+                _ => {
+                    self.deny(request, &decision);
+                }
             },
             None => self.ask(request),
         }
@@ -268,10 +274,10 @@ impl ExecHandler {
         }
     }
 
-    /// Refuses the exec.
-    pub fn deny(&self, request: Request, decision: &pb::Decision) {
+    /// Refuses the exec. False: nobody waits for it any more.
+    pub fn deny(&self, request: Request, decision: &pb::Decision) -> bool {
         let Request { notification, task, subject, action, process, .. } = request;
-        self.finish_denial(notification, &task, &subject.name, action, process, decision);
+        self.finish_denial(notification, &task, &subject.name, action, process, decision)
     }
 
     fn finish_denial(
@@ -282,16 +288,17 @@ impl ExecHandler {
         action: pb::ExecAction,
         process: pb::Process,
         decision: &pb::Decision,
-    ) {
+    ) -> bool {
         // The reason goes out first, so that it is there when the caller sees the error. It must not go to another
         // process with the same id.
         if notification.is_valid() {
             self.tell(task, &action, decision);
         }
         let received = notification.received;
-        let _ = notification.respond_errno(libc::EACCES);
+        let told = notification.respond_errno(libc::EACCES).is_ok();
         let latency = received.elapsed().as_micros() as u64;
         self.report(subject, action, process, decision, latency);
+        told
     }
 
     /// What a caller is told of a denial.

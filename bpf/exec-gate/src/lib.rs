@@ -24,6 +24,7 @@
 //! - The gate opens the beginning of executables for reading, through the sandbox's own mounts. A fanotify group of
 //!   the same process must let its own process pass.
 
+mod again;
 mod bound;
 mod bpf;
 mod by_hand;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use clawsec_core::Without;
 use clawsec_core::pb::{Capability, CapabilityState};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
@@ -19,7 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::bpf::abi::Approval;
 use crate::bpf::lsm::Chain;
-use crate::bpf::{ExecVerify, Layers, RING_BYTES};
+use crate::bpf::{ExecVerify, Layers, RING_BYTES, Tracepoints};
 use crate::file::Mounts;
 use crate::{sys, tracee};
 
@@ -29,28 +30,28 @@ const SHELL: &str = "/bin/sh";
 const SHELL_CODE: i32 = 7;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Tries everything that the gate needs. Takes some tens of milliseconds; blocks.
-pub fn probe() -> Vec<Capability> {
+/// Tries everything that the gate needs, `without` what is to be left unused. Takes some tens of milliseconds; blocks.
+pub fn probe(without: Without) -> Vec<Capability> {
     // ptrace and the waits for children belong to one thread.
-    let probes = std::thread::spawn(|| {
+    let probes = std::thread::spawn(move || {
         vec![
             capability(
                 "bpf.exec_verify",
-                verify(Layers::Verify),
-                "Use a kernel with BTF, BPF tracing (tp_btf), bpf_loop (5.17) and a cgroup v2 hierarchy, as root.",
+                verify(Layers::Verify, without),
+                "Use a kernel with BTF, BPF tracing (tp_btf or raw_tp), bpf_loop (5.17) and a cgroup v2 hierarchy, as root.",
             ),
             Capability {
                 required: false,
                 ..capability(
                     "bpf.lsm",
-                    verify(Layers::LsmAndVerify),
+                    verify(Layers::LsmAndVerify, without),
                     "Use a kernel with CONFIG_BPF_LSM and bpf in its list of security modules (lsm=...,bpf at boot), \
                      as Debian's are. Without it, an exec that nobody approved is killed instead of refused.",
                 )
             },
             capability(
                 "seccomp.notify",
-                notify(),
+                notify(without),
                 "Use a kernel with seccomp user notification (5.5 or newer) and pidfd_getfd (5.6).",
             ),
             capability(
@@ -64,8 +65,8 @@ pub fn probe() -> Vec<Capability> {
 }
 
 /// The layers that work here, found by refusing an exec.
-pub fn layers() -> Layers {
-    let proof = std::thread::spawn(|| verify(Layers::LsmAndVerify)).join();
+pub fn layers(without: Without) -> Layers {
+    let proof = std::thread::spawn(move || verify(Layers::LsmAndVerify, without)).join();
     match proof {
         Ok(Ok(_)) => Layers::LsmAndVerify,
         Ok(Err(why)) => {
@@ -211,9 +212,9 @@ impl Drop for Scratch {
 }
 
 // With BPF-LSM both layers work together, as in a gate: what it lets through, the other one verifies.
-fn verify(layers: Layers) -> Result<Proof, String> {
-    let verify =
-        ExecVerify::load(None, layers, RING_BYTES).map_err(|error| format!("Loading failed: {error}."))?;
+fn verify(layers: Layers, without: Without) -> Result<Proof, String> {
+    let verify = ExecVerify::load(None, layers, without, RING_BYTES)
+        .map_err(|error| format!("Loading failed: {error}."))?;
     let scratch = Scratch::new()?;
     let id = fs::metadata(&scratch.path).map_err(text("Reading a cgroup"))?.ino();
     verify.add_scope(id, 0).map_err(|error| format!("Adding a scope failed: {error}."))?;
@@ -270,10 +271,17 @@ fn verify(layers: Layers) -> Result<Proof, String> {
         WaitStatus::Exited(_, SHELL_CODE) => {}
         other => return Err(format!("An approved exec did not run: {other:?}.")),
     }
-    Ok(Proof { detail: detail.into(), level: String::new() })
+    let tracepoints = verify.tracepoints();
+    let how = match tracepoints {
+        Tracepoints::Typed => "",
+        Tracepoints::Raw => {
+            " Raw tracepoints are used, since typed ones are not there: the same is verified, slower."
+        }
+    };
+    Ok(Proof { detail: format!("{detail}{how}"), level: tracepoints.name().into() })
 }
 
-fn notify() -> Result<Proof, String> {
+fn notify(without: Without) -> Result<Proof, String> {
     const ANSWER: i64 = 4242;
     // Loads the number of the system call; notifies getppid, allows the rest.
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
@@ -331,7 +339,8 @@ fn notify() -> Result<Proof, String> {
         }
     };
     let with_listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    if run(with_listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV).is_ok() {
+    let killable = with_listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    if !without.wait_killable && run(killable).is_ok() {
         return Ok(Proof {
             detail: "A system call waited for an answer and returned it; signals wait meanwhile.".into(),
             level: "wait-killable".into(),
@@ -339,7 +348,8 @@ fn notify() -> Result<Proof, String> {
     }
     run(with_listener)?;
     Ok(Proof {
-        detail: "A system call waited for an answer and returned it; a signal interrupts the wait (Linux 5.19 does not)."
+        detail: "A system call waited for an answer and returned it. A signal interrupts the wait: the same call made \
+                 again is the same question. Linux 5.19 and newer wait (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)."
             .into(),
         level: "basic".into(),
     })

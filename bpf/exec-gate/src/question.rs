@@ -1,11 +1,25 @@
 //! Asks about an exec, and does what the answer says.
 
+use std::os::fd::OwnedFd;
+
 use clawsec_core::{Inquiry, Outcome, ask, pb};
 use nix::errno::Errno;
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::again;
 use crate::handler::{Carried, ExecHandler, Request, blocking};
 use crate::resolve::Failure;
 use crate::{facts, wait};
+
+const DEAD: &str = "the process that wanted to exec is dead";
+const NOT_AGAIN: &str = "the call was interrupted by a signal, and not made again";
+const ANOTHER: &str = "the call was interrupted by a signal, and the process made another one";
+
+// Means the caller, and can be read when it is dead.
+fn caller(request: &Request) -> Option<OwnedFd> {
+    request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok())
+}
 
 impl ExecHandler {
     /// Asks about an exec, with all facts that a policy may need.
@@ -38,6 +52,10 @@ impl ExecHandler {
     }
 
     fn put(&self, request: Request) {
+        if !request.notification.is_valid() {
+            return;
+        }
+        let Some((request, calls)) = self.sandbox.calls.meet(request) else { return };
         let question = pb::Question {
             sandbox: self.sandbox.scope.sandbox.clone(),
             subject: request.subject.name.clone(),
@@ -46,48 +64,99 @@ impl ExecHandler {
             ..Default::default()
         };
         let inquiry = self.shared.asker.ask(question);
-        self.shared.handle.spawn(self.clone().see_through(request, inquiry));
+        self.shared.handle.spawn(self.clone().see_through(request, inquiry, calls));
     }
 
-    async fn see_through(self, request: Request, mut inquiry: Inquiry) {
-        let gone = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
-        let outcome = tokio::select! {
-            outcome = inquiry.next() => outcome,
-            () = wait::readable(gone) => {
-                inquiry.gone("the process that wanted to exec is dead");
-                return;
+    // `calls` gives the call again, when it was interrupted.
+    async fn see_through(
+        self,
+        mut request: Request,
+        mut inquiry: Inquiry,
+        mut calls: UnboundedReceiver<Request>,
+    ) {
+        let (exec, action) = (request.exec, request.action.clone());
+        let outcome = loop {
+            let gone = caller(&request);
+            tokio::select! {
+                outcome = inquiry.next() => break outcome,
+                () = wait::readable(gone) => return inquiry.gone(DEAD),
+                newer = calls.recv() => match newer {
+                    Some(newer) => request = request.or_newer(newer, exec, &action),
+                    None => return inquiry.gone(ANOTHER),
+                },
             }
         };
         if self.lacks_digests(&request) {
             // The policy that looks at them came while the question was open.
             inquiry.gone("the policy now looks at the content, and it is asked about again with that");
+            drop(calls);
             if let Some(request) = self.read_digests(request).await {
                 self.put(request);
             }
             return;
         }
-        let this = self.clone();
-        match outcome {
-            Outcome::Allow(decision) => {
-                this.remember(&request, &decision);
-                let carried = if this.must_stop(&request, &decision) {
-                    Some(this.allow_stopped(request, decision).await)
-                } else {
-                    blocking(move || this.allow(request, &decision)).await
-                };
-                if matches!(carried, Some(Carried::Gone)) {
-                    inquiry.gone("the process that wanted to exec is dead");
+        if let Outcome::Allow(decision) | Outcome::Deny(decision) = &outcome {
+            self.remember(&request, decision);
+        }
+        // An answer was taken. It is not certain that it reached the call (see `again`), but nothing more is owed.
+        let mut answered = false;
+        loop {
+            while let Ok(newer) = calls.try_recv() {
+                request = request.or_newer(newer, exec, &action);
+            }
+            let gone = caller(&request);
+            match &outcome {
+                Outcome::Hold(first) => match self.clone().hold(request, first.clone(), inquiry).await {
+                    Some(interrupted) => inquiry = interrupted,
+                    None => return,
+                },
+                Outcome::Allow(decision) | Outcome::Deny(decision) => {
+                    let carried = self.clone().carry_out(request, decision.clone()).await;
+                    answered = !matches!(carried, Carried::Gone);
+                    if answered && !self.shared.interruptible {
+                        return;
+                    }
                 }
             }
-            Outcome::Deny(decision) => {
-                blocking(move || {
-                    this.remember(&request, &decision);
-                    this.deny(request, &decision);
-                })
-                .await;
+            let newer = tokio::select! {
+                newer = calls.recv() => match newer {
+                    Some(newer) => Ok(newer.under(exec, &action)),
+                    None => Err(ANOTHER),
+                },
+                () = wait::readable(gone) => Err(DEAD),
+                () = tokio::time::sleep(again::WAITS) => Err(NOT_AGAIN),
+            };
+            request = match newer {
+                Ok(newer) => newer,
+                Err(_) if answered => return,
+                Err(why) => return inquiry.gone(why),
+            };
+            if let Outcome::Allow(decision) | Outcome::Deny(decision) = &outcome
+                && decision.epoch != self.shared.asker.epoch(&self.sandbox.scope.sandbox)
+            {
+                if !answered {
+                    inquiry.gone(
+                        "another policy is in force since the call was interrupted, and it is asked about again",
+                    );
+                }
+                drop(calls);
+                return self.put(request);
             }
-            Outcome::Hold(decision) => this.hold(request, decision, inquiry).await,
         }
+    }
+
+    async fn carry_out(self, request: Request, decision: pb::Decision) -> Carried {
+        let allowed = matches!(decision.verdict(), pb::Verdict::Allow | pb::Verdict::Log);
+        if allowed && self.must_stop(&request, &decision) {
+            return self.allow_stopped(request, decision).await;
+        }
+        let carried = blocking(move || match allowed {
+            true => self.allow(request, &decision),
+            false if self.deny(request, &decision) => Carried::Refused,
+            false => Carried::Gone,
+        });
+        // The runtime stops: what it owned was refused.
+        carried.await.unwrap_or(Carried::Refused)
     }
 
     // Refuses what cannot be asked about.

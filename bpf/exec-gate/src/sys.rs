@@ -29,6 +29,18 @@ pub struct PidfdInfo {
     pub exit_code: i32,
 }
 
+/// True when calls of a filter can wait for their answer whatever signal comes (Linux 5.19). With flags that it knows the
+/// kernel finds a null program to be a bad address, else a bad argument.
+pub fn knows_killable_waits() -> bool {
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    // SAFETY: the kernel refuses a null program before it changes anything.
+    let result = unsafe {
+        let none = std::ptr::null::<libc::sock_fprog>();
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, none)
+    };
+    result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
 mod ioctl {
     nix::ioctl_read!(ns_get_mntns_id, 0xb7, 5, u64);
     nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, super::PidfdInfo);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use clawsec_core::{Inquiry, Outcome, ask, pb};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -27,11 +28,26 @@ pub(crate) async fn readable(fd: Option<OwnedFd>) {
     }
 }
 
+/// Whether the descriptor can be read now: of a pidfd, that what it means is dead.
+pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // What cannot be told counts as dead: nothing waits for it.
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
+}
+
 const NO_SUBJECT: &str = "the decision names a subject that the sandbox does not have";
 
 impl ExecHandler {
-    /// Lets the exec happen, holds the new image, and does what the second decision says.
-    pub(crate) async fn hold(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
+    /// Lets the exec happen, holds the new image, and does what the second decision says. Gives the inquiry back when
+    /// the call was interrupted before it could go on: the same call can be held when it comes again.
+    pub(crate) async fn hold(
+        self,
+        request: Request,
+        first: pb::Decision,
+        mut inquiry: Inquiry,
+    ) -> Option<Inquiry> {
+        let caller = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
         let exec = request.exec;
         let subject = request.subject.name.clone();
         let process = request.process.clone();
@@ -43,19 +59,19 @@ impl ExecHandler {
         };
         let received = request.notification.received;
 
-        let Some((request, seized)) = self.seize(request, &first).await else { return };
+        let (request, seized) = self.seize(request, &first).await?;
         let (grip, ways) = match seized {
             Ok(seized) => seized,
             Err(SeizeError::Gone) => {
                 inquiry.gone("the process that wanted to exec is dead");
-                return;
+                return None;
             }
             Err(SeizeError::Refused(message)) => {
                 let denial =
                     pb::Decision { hold_id: first.hold_id, ..ask::denial(first.question_id, &message) };
                 blocking(move || self.deny(request, &denial)).await;
                 inquiry.settled(pb::Verdict::Deny, 0);
-                return;
+                return None;
             }
         };
         let carried = {
@@ -68,27 +84,32 @@ impl ExecHandler {
             Some(Carried::Out) => {}
             Some(Carried::Refused) => {
                 inquiry.settled(pb::Verdict::Deny, 0);
-                return;
+                return None;
+            }
+            Some(Carried::Gone) if caller.is_some_and(|caller| !is_readable(&caller)) => {
+                return Some(inquiry);
             }
             Some(Carried::Gone) | None => {
                 inquiry.gone("the process that wanted to exec is dead");
-                return;
+                return None;
             }
         }
         let image = match ways.stopped.await {
             Ok(Stopped::Held(image)) => image,
+            // The answer may have been dropped for a signal that came first.
+            Ok(Stopped::Failed) if self.shared.interruptible => return Some(inquiry),
             Ok(Stopped::Failed) => {
                 inquiry.gone("the exec failed in the kernel");
-                return;
+                return None;
             }
             Ok(Stopped::Gone) | Err(_) => {
                 inquiry.gone("the process died before its new image could be held");
-                return;
+                return None;
             }
         };
         if let Err(why) = self.check_image(image, exec, &grip).await {
             inquiry.gone(why);
-            return;
+            return None;
         }
         let facts = blocking({
             let expected = expected.clone();
@@ -102,7 +123,7 @@ impl ExecHandler {
             outcome = inquiry.next() => outcome,
             why = ways.gone => {
                 inquiry.gone(why.unwrap_or_else(|_| "the gate ends".into()));
-                return;
+                return None;
             }
         };
         let decided = Instant::now();
@@ -121,7 +142,7 @@ impl ExecHandler {
         let resumed_us = decided.elapsed().as_micros() as u64;
         if !done {
             inquiry.gone("the held process was killed");
-            return;
+            return None;
         }
         let verdict = if allowed { pb::Verdict::Allow } else { pb::Verdict::Deny };
         if !allowed {
@@ -130,6 +151,7 @@ impl ExecHandler {
         let latency = received.elapsed().as_micros() as u64;
         self.report(&subject, facts, process, &decision, latency);
         inquiry.settled(verdict, resumed_us);
+        None
     }
 
     /// Lets the exec happen, and stops the new image before it runs: to move the process to the subject that the

@@ -21,7 +21,7 @@ use common::{World, allow, args, deny, programs};
 fn layers() -> Layers {
     static LAYERS: OnceLock<Layers> = OnceLock::new();
     *LAYERS.get_or_init(|| {
-        let layers = clawsec_exec_gate::layers();
+        let layers = clawsec_exec_gate::layers(clawsec_core::Without::default());
         let must = std::env::var_os("CLAWSEC_TEST_LSM").is_some();
         assert!(!must || layers == Layers::LsmAndVerify, "this kernel was said to have BPF-LSM");
         layers

@@ -1,10 +1,11 @@
 //! The probes on a kernel that has everything.
 
+use clawsec_core::Without;
 use clawsec_core::pb::CapabilityState;
 
 #[test]
 fn every_probe_finds_its_mechanism_here_and_leaves_nothing_behind() {
-    let capabilities = clawsec_exec_gate::probe();
+    let capabilities = clawsec_exec_gate::probe(Without::default());
     let names: Vec<&str> = capabilities.iter().map(|capability| capability.name.as_str()).collect();
     assert_eq!(names, ["bpf.exec_verify", "bpf.lsm", "seccomp.notify", "ptrace.hold"]);
     for capability in &capabilities {
@@ -32,4 +33,24 @@ fn every_probe_finds_its_mechanism_here_and_leaves_nothing_behind() {
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn what_is_left_out_is_replaced_by_the_lesser_one_and_said_and_without_both_nothing_is_there() {
+    let state = |without, name: &str| {
+        let found = clawsec_exec_gate::probe(without);
+        let found = found.into_iter().find(|capability| capability.name == name).unwrap();
+        (found.state(), found.level, found.detail, found.remedy)
+    };
+    let typed = Without { typed_tracepoints: true, ..Default::default() };
+    let (is, level, detail, _) = state(typed, "bpf.exec_verify");
+    assert_eq!((is, level.as_str()), (CapabilityState::Present, "raw_tp"), "{detail}");
+    assert!(detail.contains("Raw tracepoints are used"), "{detail}");
+    let (is, _, detail, remedy) = state(Without { raw_tracepoints: true, ..typed }, "bpf.exec_verify");
+    assert_eq!(is, CapabilityState::Missing);
+    assert!(detail.contains("tp_btf is left out") && detail.contains("raw_tp is left out"), "{detail}");
+    assert!(remedy.contains("raw_tp"), "{remedy}");
+    let (is, level, detail, _) =
+        state(Without { wait_killable: true, ..Default::default() }, "seccomp.notify");
+    assert_eq!((is, level.as_str()), (CapabilityState::Present, "basic"), "{detail}");
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use clawsec_core::Without;
 
 /// How the loader ends. The numbers are those of sysexits.h where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,12 @@ pub struct Options {
     #[arg(long, value_name = "UID")]
     pub socket_uid: Option<u32>,
 
+    /// Mechanisms of the kernel that are left unused, with commas between them, as if the kernel did not have them: to see
+    /// how a lesser kernel behaves. Each has a stricter or slower one in its place, and where there is none, the loader
+    /// does not start. Nothing is permitted by it.
+    #[arg(long, value_name = "FEATURE", value_enum, value_delimiter = ',', env = "CLAWSEC_WITHOUT")]
+    pub without: Vec<Feature>,
+
     /// How log lines are written to standard error. RUST_LOG sets the levels.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -83,6 +90,31 @@ pub enum Mechanism {
     Apparmor,
     /// A ruleset that drops a datagram.
     Nftables,
+}
+
+impl Options {
+    /// What `--without` means.
+    pub fn without(&self) -> Without {
+        let has = |feature| self.without.contains(&feature);
+        Without {
+            typed_tracepoints: has(Feature::TpBtf),
+            raw_tracepoints: has(Feature::RawTp),
+            wait_killable: has(Feature::WaitKillable),
+        }
+    }
+}
+
+/// A mechanism that can be left unused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Feature {
+    /// Typed BPF tracepoints; raw ones are used.
+    #[value(name = "tp_btf")]
+    TpBtf,
+    /// Raw BPF tracepoints. Without both kinds the loader does not start.
+    #[value(name = "raw_tp")]
+    RawTp,
+    /// Calls that wait for their answer whatever signal comes.
+    WaitKillable,
 }
 
 /// Format of the log.

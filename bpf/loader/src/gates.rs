@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use clawsec_core::who::{Describe, FromProc};
-use clawsec_core::{EventSink, Scope};
+use clawsec_core::{EventSink, Scope, Without};
 use clawsec_exec_gate::{ExecGate, ExecPolicy, TableError, notify::Serving};
 use clawsec_file_gate::{FileGate, SandboxFiles};
 use clawsec_net_gate::{NetGate, Ruleset, SandboxNet};
@@ -39,6 +39,7 @@ struct Inner {
     broker: Broker,
     pins: PathBuf,
     netns_dir: PathBuf,
+    without: Without,
     held: Mutex<HashMap<String, Held>>,
 }
 
@@ -110,14 +111,15 @@ impl Gates {
         tables: Arc<Tables>,
         broker: Broker,
         events: Arc<dyn EventSink>,
+        without: Without,
     ) -> Result<Self, String> {
         let pins = bpffs::pin_dir(instance).map_err(|error| {
             format!("no bpf file system for the pins: {error}; mount one: mount -t bpf bpf /sys/fs/bpf")
         })?;
         let asker = Arc::new(broker.clone());
-        let layers = clawsec_exec_gate::layers();
+        let layers = clawsec_exec_gate::layers(without);
         let ask = Arc::clone(&asker) as _;
-        let exec = ExecGate::load(&pins, layers, ask, events, Handle::current());
+        let exec = ExecGate::load(&pins, layers, without, ask, events, Handle::current());
         let exec = exec.map_err(|error| error.to_string())?;
         let events = exec.events();
         let net = NetGate::new(Arc::clone(&asker) as _, Arc::clone(&events), Handle::current());
@@ -130,14 +132,20 @@ impl Gates {
             broker,
             pins,
             netns_dir: runtime_dir.join("netns"),
+            without,
             held: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Mechanisms of the kernel that are left unused.
+    pub fn without(&self) -> Without {
+        self.inner.without
+    }
+
     /// What the gates can enforce here. Blocks for some hundred milliseconds.
     pub fn probe(&self) -> Vec<pb::Capability> {
-        let mut capabilities = clawsec_exec_gate::probe();
+        let mut capabilities = clawsec_exec_gate::probe(self.inner.without);
         capabilities.extend(clawsec_net_gate::probe());
         capabilities.push(clawsec_file_gate::probe());
         capabilities

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use clawsec_core::EventSink;
+use clawsec_core::{EventSink, Without};
 use clawsec_proto as pb;
 use clawsec_sandbox::{Config, Error, Output, Sandbox, Sandboxes};
 use tokio::sync::mpsc;
@@ -36,6 +36,8 @@ pub struct Setup {
     pub broker: Broker,
     /// Where events go.
     pub spool: Arc<Spool>,
+    /// Mechanisms of the kernel that are left unused.
+    pub without: Without,
 }
 
 /// All sandboxes and their gates.
@@ -71,12 +73,12 @@ impl Host {
     /// # Errors
     /// A sentence: a gate could not be loaded, or the runtime directory not be used.
     pub async fn open(setup: Setup) -> Result<Arc<Self>, String> {
-        let Setup { runtime_dir, shim, tables, broker, spool } = setup;
+        let Setup { runtime_dir, shim, tables, broker, spool, without } = setup;
         let instance = process::instance(&runtime_dir);
-        let gates = Gates::load(&instance, &runtime_dir, tables, broker, spool)?;
+        let gates = Gates::load(&instance, &runtime_dir, tables, broker, spool, without)?;
         let events = gates.events();
         let gates = Arc::new(gates);
-        let config = Config { runtime_dir, instance: instance.clone(), shim, protected: Vec::new() };
+        let config = Config { runtime_dir, instance: instance.clone(), shim, protected: Vec::new(), without };
         let opened = Sandboxes::open(config, Arc::clone(&gates) as _).await;
         let (sandboxes, cleaned) = opened.map_err(|error| error.to_string())?;
         for sentence in cleaned {
@@ -114,7 +116,7 @@ impl Host {
         let gates = Arc::clone(&self.gates);
         let instance = self.instance.clone();
         let tried = tokio::task::spawn_blocking(move || {
-            let mut capabilities = clawsec_sandbox::probe(&instance);
+            let mut capabilities = clawsec_sandbox::probe(&instance, gates.without());
             capabilities.extend(gates.probe());
             capabilities
         });

@@ -59,7 +59,14 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let spool = Arc::new(Spool::new(Arc::clone(&tables), Bounds::default()));
     let broker = Broker::new(Arc::clone(&tables), Arc::clone(&spool) as _, Handle::current());
     let runtime_dir = fs::canonicalize(&options.runtime_dir).map_err(internal)?;
-    let setup = Setup { runtime_dir, shim, tables, broker: broker.clone(), spool: Arc::clone(&spool) };
+    let setup = Setup {
+        runtime_dir,
+        shim,
+        tables,
+        broker: broker.clone(),
+        spool: Arc::clone(&spool),
+        without: options.without(),
+    };
     let host = Host::open(setup).await.map_err(|why| failure(Exit::Unavailable, why))?;
     let boot_id = process::boot_id().map_err(internal)?;
     let service = Service { broker, spool, host: Arc::clone(&host), boot_id };

@@ -48,7 +48,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 pub use cgroup::{Cgroups, move_process};
-use clawsec_core::Scope;
+use clawsec_core::{Scope, Without};
 use clawsec_proto as pb;
 pub use command::{Input as CommandInput, Joined, Request as CommandRequest, Unstarted};
 pub use error::{Error, Result};
@@ -70,6 +70,8 @@ pub struct Config {
     pub shim: PathBuf,
     /// More folders of the host that no sandbox may have mounted, e.g. the state folder. The runtime folder is one.
     pub protected: Vec<PathBuf>,
+    /// Mechanisms of the kernel that are left unused.
+    pub without: Without,
 }
 
 /// What [`Hooks::prepare`] made.

@@ -69,7 +69,7 @@ impl Sandboxes {
             shim,
             protected,
             hooks,
-            wait_killable: sys::seccomp_flags_known(sys::WAIT_KILLABLE),
+            wait_killable: !config.without.wait_killable && sys::seccomp_flags_known(sys::WAIT_KILLABLE),
             shim_file,
             table: Mutex::default(),
             prepared: Mutex::default(),

@@ -5,6 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
+use clawsec_core::Without;
 use clawsec_init::landlock::{self, Ruleset};
 use clawsec_proto as pb;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -19,7 +20,7 @@ const READ_FILE: u64 = 1 << 2;
 const NEEDED_ABI: u32 = 3;
 
 /// Tries everything. `instance` names the cgroups that are made and removed again. Blocks for some ten milliseconds.
-pub fn probe(instance: &str) -> Vec<pb::Capability> {
+pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
     vec![
         capability(
             "runc",
@@ -34,7 +35,7 @@ pub fn probe(instance: &str) -> Vec<pb::Capability> {
             "use a kernel with Landlock ABI 3 (6.2), started with lsm=landlock,...",
             try_landlock(),
         ),
-        capability("seccomp.filter", "use a kernel with CONFIG_SECCOMP_FILTER", try_seccomp()),
+        capability("seccomp.filter", "use a kernel with CONFIG_SECCOMP_FILTER", try_seccomp(without)),
         capability(
             "cgroup.kill",
             "use Linux 5.14 or newer, with cgroup v2 mounted",
@@ -100,7 +101,7 @@ fn try_landlock() -> Result<(String, String)> {
     })
 }
 
-fn try_seccomp() -> Result<(String, String)> {
+fn try_seccomp(without: Without) -> Result<(String, String)> {
     let profile = br#"{"defaultAction":"SCMP_ACT_ALLOW",
         "syscalls":[{"names":["getcwd"],"action":"SCMP_ACT_ERRNO","errnoRet":95}]}"#;
     let filter = seccomp::compile(profile)?;
@@ -109,7 +110,7 @@ fn try_seccomp() -> Result<(String, String)> {
         sys::install_filter_on_this_thread(&filter.instructions).context("installing a filter")?;
         match std::env::current_dir() {
             Err(error) if error.raw_os_error() == Some(95) => {
-                let wait = sys::seccomp_flags_known(sys::WAIT_KILLABLE);
+                let wait = !without.wait_killable && sys::seccomp_flags_known(sys::WAIT_KILLABLE);
                 let level = if wait { "wait-killable" } else { "" };
                 Ok(("a filtered thread got the error that the filter gives".into(), level.into()))
             }

@@ -270,7 +270,7 @@ async fn a_kill_empties_a_secret_that_the_host_still_has_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mechanism_is_proven_here() {
     let instance = support::fresh_instance();
-    let capabilities = clawsec_sandbox::probe(&instance);
+    let capabilities = clawsec_sandbox::probe(&instance, clawsec_core::Without::default());
     // AppArmor has a test of its own: not every kernel has it, and a policy can waive it.
     for capability in capabilities.iter().filter(|capability| capability.required) {
         println!("{}: {} {:?}", capability.name, capability.detail, capability.level);

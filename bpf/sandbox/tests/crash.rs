@@ -152,6 +152,7 @@ async fn a_second_loader_of_the_same_folder_is_refused() {
         instance: world.instance.clone(),
         shim: shim().to_owned(),
         protected: vec![],
+        without: Default::default(),
     };
     let second = Sandboxes::open(config, world.hooks.clone()).await;
     assert!(matches!(second.err(), Some(Error::Precondition(_))));

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clawsec_core::Without;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, ObjectBuilder, RingBuffer, RingBufferBuilder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use siphasher::sip::SipHasher24;
@@ -25,12 +26,39 @@ use self::abi::{
 use self::lsm::{Chain, ExecLsm, Refusals};
 use crate::error::Error;
 
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exec_verify.bpf.o"));
+static TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exec_verify.bpf.o"));
+static RAW: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exec_verify_raw.bpf.o"));
 /// Index of the scopes that an earlier loader left.
 pub const FOREIGN: u32 = u32::MAX;
 const PIN_PREFIX: &str = "exec-";
 /// Bytes of the ring buffer for events, as `exec_verify.bpf.c` has it: some thousand of them.
 pub const RING_BYTES: u32 = 4 << 20;
+
+/// What the programs are attached to. Both see the same execs; raw ones read the kernel's structures a little slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracepoints {
+    /// `tp_btf`
+    Typed,
+    /// `raw_tp`
+    Raw,
+}
+
+impl Tracepoints {
+    /// As libbpf calls them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Typed => "tp_btf",
+            Self::Raw => "raw_tp",
+        }
+    }
+
+    fn is_left_out(self, without: Without) -> bool {
+        match self {
+            Self::Typed => without.typed_tracepoints,
+            Self::Raw => without.raw_tracepoints,
+        }
+    }
+}
 
 /// The loaded programs. They stay attached through their pins when this is dropped, until [`ExecVerify::unpin`].
 pub struct ExecVerify {
@@ -44,6 +72,7 @@ pub struct ExecVerify {
     key: [u64; 2],
     lsm: Option<ExecLsm>,
     pins: Option<PathBuf>,
+    tracepoints: Tracepoints,
     _links: Vec<Link>,
 }
 
@@ -60,9 +89,52 @@ impl ExecVerify {
     /// Loads and attaches. With a folder below a bpf file system the programs are pinned there, and take over from
     /// older ones; without one they are gone with the last reference (for probes). `ring_bytes`: room for events, a
     /// power of two and at least a page; those that find none are counted.
-    pub fn load(pin_dir: Option<&Path>, layers: Layers, ring_bytes: u32) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Of each kind of tracepoints that is not left out, why it cannot be used.
+    pub fn load(
+        pin_dir: Option<&Path>,
+        layers: Layers,
+        without: Without,
+        ring_bytes: u32,
+    ) -> Result<Self, Error> {
+        let mut refused = Vec::new();
+        for tracepoints in [Tracepoints::Typed, Tracepoints::Raw] {
+            if tracepoints.is_left_out(without) {
+                refused.push(format!("{} is left out, as the loader was told", tracepoints.name()));
+                continue;
+            }
+            match Self::load_on(pin_dir, layers, tracepoints, ring_bytes) {
+                Ok(verify) => return Ok(verify),
+                Err(error) => {
+                    tracing::warn!(%error, tracepoints = tracepoints.name(), "execs cannot be verified so");
+                    refused.push(format!("{}: {error}", tracepoints.name()));
+                }
+            }
+        }
+        Err(Error::Refused(format!(
+            "no exec can be verified, so none can be allowed: {}",
+            refused.join("; ")
+        )))
+    }
+
+    /// What the programs are attached to.
+    pub fn tracepoints(&self) -> Tracepoints {
+        self.tracepoints
+    }
+
+    fn load_on(
+        pin_dir: Option<&Path>,
+        layers: Layers,
+        tracepoints: Tracepoints,
+        ring_bytes: u32,
+    ) -> Result<Self, Error> {
         let key = random_key()?;
-        let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(Error::bpf("opened"))?;
+        let object = match tracepoints {
+            Tracepoints::Typed => TYPED,
+            Tracepoints::Raw => RAW,
+        };
+        let mut open = ObjectBuilder::default().open_memory(object).map_err(Error::bpf("opened"))?;
         let mut key_set = false;
         for mut map in open.maps_mut() {
             if map.name() == OsStr::new(".rodata.key") {
@@ -127,6 +199,7 @@ impl ExecVerify {
             key,
             lsm,
             pins: None,
+            tracepoints,
             _links: Vec::new(),
         };
         if let Some(pin_dir) = pin_dir {

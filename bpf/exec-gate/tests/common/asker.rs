@@ -64,6 +64,12 @@ impl Hold {
         }
     }
 
+    /// Answers a question that was left open.
+    pub fn answer(&self, decision: pb::Decision) {
+        let (question_id, epoch) = (self.question.id, self.question.epoch);
+        self.decisions.send(pb::Decision { question_id, epoch, ..decision }).unwrap();
+    }
+
     pub fn decide(&self, verdict: pb::Verdict) {
         self.decisions.send(decision(verdict, "person")).unwrap();
     }
@@ -140,8 +146,9 @@ impl Asker for TestAsker {
         decision.question_id = question.id;
         decision.epoch = question.epoch;
         self.questions.lock().unwrap().push(question.clone());
-        let held = decision.verdict() == pb::Verdict::Hold;
-        if !self.unanswered.load(Ordering::Relaxed) {
+        let unanswered = self.unanswered.load(Ordering::Relaxed);
+        let held = unanswered || decision.verdict() == pb::Verdict::Hold;
+        if !unanswered {
             channel.decisions.send(decision).unwrap();
         }
         if held {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use actor::{Actor, Ended, args, take_fd};
 pub use asker::{Hold, Script, TestAsker, TestSink, allow, decided, decision, deny, hold};
-use clawsec_core::{Scope, SubjectScope, pb};
+use clawsec_core::{Scope, SubjectScope, Without, pb};
 use clawsec_exec_gate::{ExecGate, Layers};
 pub use programs::programs;
 use tempfile::TempDir;
@@ -48,6 +48,7 @@ pub struct World {
     pub folder: TempDir,
     pub pins: PathBuf,
     layers: Layers,
+    pub without: Without,
     cgroup: PathBuf,
     ring_bytes: u32,
     runtime: Option<tokio::runtime::Runtime>,
@@ -59,6 +60,16 @@ pub fn cgroup_mount() -> PathBuf {
     line.split(' ').nth(4).unwrap().into()
 }
 
+// Any test can be run as on a lesser kernel.
+fn as_told() -> Without {
+    let named = std::env::var("CLAWSEC_TEST_WITHOUT").unwrap_or_default();
+    Without {
+        typed_tracepoints: named.contains("tp_btf"),
+        raw_tracepoints: false,
+        wait_killable: named.contains("wait-killable"),
+    }
+}
+
 fn mount_bpf(at: &Path) {
     let status = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(at).status();
     assert!(status.unwrap().success(), "a bpf file system");
@@ -67,14 +78,14 @@ fn mount_bpf(at: &Path) {
 impl World {
     /// With the verification alone, so that it is the same on each kernel.
     pub fn new(script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static) -> Self {
-        Self::with_both(Layers::Verify, 4 << 20, script)
+        Self::with(Layers::Verify, script)
     }
 
     pub fn with(
         layers: Layers,
         script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
     ) -> Self {
-        Self::with_both(layers, 4 << 20, script)
+        Self::with_all(layers, as_told(), 4 << 20, script)
     }
 
     /// With so much room for events that were not read yet.
@@ -82,11 +93,20 @@ impl World {
         ring_bytes: u32,
         script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
     ) -> Self {
-        Self::with_both(Layers::Verify, ring_bytes, script)
+        Self::with_all(Layers::Verify, as_told(), ring_bytes, script)
     }
 
-    fn with_both(
+    /// As on a kernel that lacks something.
+    pub fn without(
+        without: Without,
+        script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_all(Layers::Verify, without, 4 << 20, script)
+    }
+
+    fn with_all(
         layers: Layers,
+        without: Without,
         ring_bytes: u32,
         script: impl Fn(&pb::Question) -> pb::Decision + Send + Sync + 'static,
     ) -> Self {
@@ -116,6 +136,7 @@ impl World {
             scope: Scope { sandbox: name, subjects: subjects.into() },
             pins: bpffs.join("pins"),
             layers,
+            without,
             folder,
             cgroup,
             ring_bytes,
@@ -129,8 +150,10 @@ impl World {
     pub fn load(&mut self) {
         let (asker, sink) = (Arc::clone(&self.asker), Arc::clone(&self.sink));
         let handle = self.runtime.as_ref().unwrap().handle().clone();
+        let (layers, without) = (self.layers, self.without);
         let gate =
-            ExecGate::load_with_ring(&self.pins, self.layers, asker, sink, handle, self.ring_bytes).unwrap();
+            ExecGate::load_with_ring(&self.pins, layers, without, asker, sink, handle, self.ring_bytes);
+        let gate = gate.unwrap();
         gate.add_scope(&self.scope).unwrap();
         self.gate = Some(gate);
     }
@@ -198,6 +221,7 @@ impl World {
             .current_dir(self.folder.path())
             .env_clear()
             .env("TEST_SECRET", "value")
+            .envs(self.without.wait_killable.then_some(("TEST_INTERRUPTIBLE", "1")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

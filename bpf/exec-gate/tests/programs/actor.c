@@ -29,8 +29,10 @@ static int install(void) {
     struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         fail("no_new_privs");
-    int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
+    unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    if (!getenv("TEST_INTERRUPTIBLE"))
+        flags |= SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
     if (fd < 0)
         fail("seccomp");
     return fd;

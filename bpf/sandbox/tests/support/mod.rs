@@ -199,6 +199,7 @@ impl World {
             instance: instance.clone(),
             shim: shim().to_owned(),
             protected: vec![],
+            without: Default::default(),
         };
         let (sandboxes, recovered) = Sandboxes::open(config, hooks.clone()).await.unwrap();
         Self { place, instance, sandboxes, hooks, recovered }
