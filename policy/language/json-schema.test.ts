@@ -46,10 +46,13 @@ describe("the published schema", () => {
 });
 
 describe("the schema takes", () => {
-  const packs = readdirSync(here("../packs")).filter((name) => name.endsWith(".yaml"));
+  const yaml = (folder: string) =>
+    readdirSync(here(`../${folder}`)).flatMap((name) =>
+      name.endsWith(".yaml") ? [`${folder}/${name}`] : [],
+    );
 
-  test.each(packs)("the ready policy %s", (name) => {
-    const value = parse(readFileSync(here(`../packs/${name}`), "utf8"));
+  test.each([...yaml("packs"), ...yaml("recipes")])("%s", (name) => {
+    const value = parse(readFileSync(here(`../${name}`), "utf8"));
     expect(errors(name.endsWith(".test.yaml") ? isTest : isPolicy, value)).toEqual([]);
   });
 

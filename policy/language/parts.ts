@@ -70,27 +70,27 @@ export const ARGV: Mapping = {
   doc: "What the arguments must be. All that is said must hold. Arguments are those after the program's own name, which the caller chooses.",
   keys: {
     glob: {
-      doc: "Patterns matched against all arguments, the program's own name included. `*` is one, `**` any number.",
+      doc: "Patterns matched one by one against all arguments, the program's own name included. `*` is one, `**` any number. A list in place of the mapping means this.",
       type: ARGUMENTS,
       example: ["*", "push", "**"],
     },
     exact: {
-      doc: "All arguments, literally. An empty list means none.",
+      doc: "These arguments and no others, as they are written. An empty list means none.",
       type: list(plain()),
       example: ["status"],
     },
-    prefix: { doc: "The first arguments, literally.", type: ARGUMENTS, example: ["push"] },
+    prefix: { doc: "These arguments first, as they are written.", type: ARGUMENTS, example: ["push"] },
     regex: {
-      doc: "RE2 expressions, each found somewhere in some argument.",
+      doc: "RE2 expressions, each found in some argument; use `^` and `$` for the whole of it. They cannot backtrack. In a rule that restricts, `.` is a line break, too, as with `(?s)`; in one that permits, only where the expression says so.",
       type: some(text(/^[\s\S]{1,1000}$/)),
       example: "^--upload-pack=",
     },
     flags: {
-      doc: "Flags that must be there, each in any of its spellings: `-rf` is `-r` and `-f`.",
+      doc: "Flags that must all be there; `-r|-R|--recursive` names one flag with its spellings. `-rf` is `-r` and `-f`.",
       type: some(FLAG_NAMES),
       example: "-r|-R|--recursive",
     },
-    without: { doc: "Flags of which none may be there.", type: some(FLAG_NAMES), example: "--dry-run|-n" },
+    without: { doc: "Flags none of which may be there.", type: some(FLAG_NAMES), example: "--dry-run|-n" },
     valued: {
       doc: "Flags that take a value in the same or the next argument, so that the value is not taken for a flag.",
       type: some(FLAG_NAMES),

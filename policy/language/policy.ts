@@ -40,11 +40,15 @@ export const WAIVER: Mapping = {
   doc: "Something that a host may lack.",
   keys: {
     name: {
-      doc: "A rule, e.g. `file/dotenv`, or a mechanism, e.g. `nftables`.",
+      doc: "A rule, e.g. `file/dotenv`, or a mechanism: `landlock`, `nftables`, `tmpfs.noswap`, `fanotify.perm` or `apparmor`.",
       type: text(n.WAIVER_NAME),
       required: true,
     },
-    reason: { doc: "Why this host may lack it.", type: text(/^[\s\S]/), required: true },
+    reason: {
+      doc: "Why this host may lack it; it is said at each start.",
+      type: text(/^[\s\S]/),
+      required: true,
+    },
   },
 };
 
@@ -106,11 +110,20 @@ export const SUBJECT: Mapping = {
   doc: "A set of processes that rules can name. The first is that of the main command.",
   keys: {
     name: { doc: "Its name.", type: text(n.SUBJECT_NAME), required: true },
-    enters: { doc: "Ways in.", type: list(mapping(TRANSITION)) },
-    entry: { doc: "The shim that is the only way in.", type: mapping(ENTRY) },
-    files: { doc: "What it sees. Needs an `entry`.", type: mapping(FILES) },
+    enters: {
+      doc: "Ways in: an exec by one of `from` with this `executable` (and `script`, `argv`). The exec must also be allowed by a rule. Children stay in the subject, and no way leads back: a cycle is an error.",
+      type: list(mapping(TRANSITION)),
+    },
+    entry: {
+      doc: "clawsec's shim, mounted at `path`, runs `exec` in its place, after it has narrowed what is seen. Then it must be the only way in.",
+      type: mapping(ENTRY),
+    },
+    files: {
+      doc: "Trees that the subject may read, write, execute (Landlock). Without an `entry` nobody could narrow, and it is an error. `/dev`, `/proc` (to read), `/etc` and the shim are always there; with `files`, everything else is not.",
+      type: mapping(FILES),
+    },
     loopback: {
-      doc: "`any`, or ports inside the sandbox that it may connect to; without it, none.",
+      doc: "`any`, or the ports inside the sandbox that it may connect to; without it, none. The subject `main` of a policy without `subjects` has `any`.",
       type: either(word(["any"]), mapping(LOOPBACK)),
     },
   },
@@ -173,7 +186,7 @@ export const POLICY: Mapping = {
     },
     metadata: { doc: METADATA.doc, type: mapping(METADATA), required: true },
     extends: {
-      doc: "Policies that this one adds to: `builtin:NAME`, or paths relative to this file. What is nearer wins.",
+      doc: "Policies that this one stands on: `builtin:NAME`, or paths from the folder of the file. What is nearer wins.",
       type: some({ kind: "text", pattern: /^(?:[^$]|\$(?!\{))+$/, literal: true }),
       example: ["builtin:openclaw", "./team.yaml"],
     },

@@ -48,10 +48,13 @@ function rule(
         type: word(n.ACTIONS),
         required: true,
       },
-      subject: { doc: "The subjects it holds for; without it, all.", type: subject },
+      subject: { doc: "One subject or a list; without it, all.", type: subject },
       message: { doc: "What the caller is told on a denial.", type: text(/^[\s\S]/) },
       because: { doc: "Why the rule is there, for the person who is asked.", type: text(/^[\s\S]/) },
-      hold: { doc: "For `action: hold`; what is missing comes from `approvals`.", type: mapping(HOLD) },
+      hold: {
+        doc: "How long it waits and what then, for `action: hold`; what is missing comes from `approvals`.",
+        type: mapping(HOLD),
+      },
       mode: {
         doc: "`observe`: what the rule would have done is recorded, and the rules after it decide.",
         type: word(n.MODES),
@@ -63,11 +66,15 @@ function rule(
         default: false,
       },
       severity: {
-        doc: "How much a match matters to whoever reads the audit. It decides nothing.",
+        doc: "For whoever reads the audit; it decides nothing.",
         type: word(n.SEVERITIES),
         default: "info",
       },
-      tags: { doc: "Labels for the audit.", type: some(text(n.RULE_ID)), example: ["credentials"] },
+      tags: {
+        doc: "Words for the audit: `clawsec audit search --tag secrets`.",
+        type: some(text(n.RULE_ID)),
+        example: ["credentials"],
+      },
       when: { doc: "Times of the week in which it holds; without it, always.", type: some(mapping(WINDOW)) },
       rate: { doc: "How often it matches at most. Not for `deny`.", type: mapping(RATE) },
       match: {
@@ -111,16 +118,19 @@ export const EXEC_RULE = rule(
       example: "/usr/bin/git",
     },
     sha256: {
-      doc: "SHA-256 of the content, of the executable or of the script.",
+      doc: "One or more hashes of the content of the executable or the script.",
       type: some(plain(n.SHA256)),
     },
     script: {
-      doc: "Patterns for the script: the file with the `#!` line, or that an interpreter is given (`sh FILE`).",
+      doc: "Patterns for the script: the file with the `#!` line, or that a known interpreter is given (`sh FILE`). Where its interpreter is a script itself, that one counts, too: one is enough to restrict, all must match to permit.",
       type: some(pathPattern),
     },
-    inWorkspace: { doc: "Whether the executable or the script lies in `sandbox.workspace`.", type: bool },
+    inWorkspace: {
+      doc: "`true`: the executable or the script lies in `sandbox.workspace`; `false`: neither does.",
+      type: bool,
+    },
     code: {
-      doc: "What an interpreter runs: `file`, code in an argument (`inline`), a `module`, or a `stream` such as standard input.",
+      doc: "What a known interpreter runs: `file`, `inline` (`sh -c`, `node -e`), `module` (`python -m`, `node --test`), `stream` (standard input, a pipe, a terminal).",
       type: some(word(n.CODES)),
     },
     argv: {
@@ -130,21 +140,21 @@ export const EXEC_RULE = rule(
     },
     cwd: { doc: "Patterns for the working directory.", type: some(pathPattern) },
     environment: {
-      doc: "Patterns for names of environment variables, of which one must be set.",
+      doc: "Patterns for names of environment variables of which one is set. Their values are not looked at.",
       type: some(plain(/^[^=]+$/)),
       example: "LD_*",
     },
     parent: { doc: "Patterns for the program that calls.", type: some(pathPattern) },
     ancestor: {
-      doc: "Patterns, of which one program that led to the caller, or the caller itself, must match.",
+      doc: "Patterns, of which one program that led to the caller, or the caller's own, must match. By exec and fork as they happened: that a parent has died changes nothing.",
       type: some(pathPattern),
     },
     category: {
-      doc: "Categories of the catalogue, of which the command must have one.",
+      doc: "Categories of commands. The catalogue is empty in this version, so every name is an error.",
       type: some(CATEGORY),
     },
     kind: {
-      doc: "Kinds of file: `anonymous` is a memfd, `deleted` one that has lost its name. Default `file`, for `deny` all three.",
+      doc: "What the file is: `anonymous` is a memfd, `deleted` one that has lost its name. Without it, `file`; for `deny`, all three.",
       type: some(word(n.KINDS)),
     },
   },
@@ -169,11 +179,11 @@ export const FILE_RULE = rule(
       example: ["read", "write"],
     },
     owner: {
-      doc: "Owners of the file: `root`, `user` (the sandbox's) or uids.",
+      doc: "Whose file it is: `root`, `user` (the sandbox's), or uids. Only where opens are asked about.",
       type: some(either(word(["root", "user"]), integer(0, n.LARGEST_ID))),
     },
     optional: {
-      doc: "A path that does not exist is no error. It is then not guarded.",
+      doc: "A path that does not exist is no error. It is then not guarded: the sandbox may make it.",
       type: bool,
       default: false,
     },
@@ -187,26 +197,33 @@ export const NETWORK_RULE = rule(
   NETWORK_ACTION,
   {
     host: {
-      doc: "Host patterns: `x.com`, `*.x.com` (every name below), `*` (any name, no literal address).",
+      doc: "Host patterns: `x.com`, `*.x.com` (every name below), `*` (any name, no literal address). This or `cidr`.",
       type: some(text(/^[^\s/:]+$/)),
       example: "*.example.com",
     },
     cidr: {
-      doc: "Ranges, for connections to literal addresses.",
+      doc: "Ranges for connections to literal addresses.",
       type: some(text(/^[0-9A-Fa-f:.]+(?:\/[0-9]{1,3})?$/)),
       example: "192.0.2.0/24",
     },
     port: { doc: "One or more ports or ranges; without it, all.", type: some(port), example: 443 },
     ports: { doc: "The same as `port`.", type: some(port), example: [80, "8000-8080"] },
-    protocol: { doc: "What the first bytes are.", type: some(word(n.PROTOCOLS)) },
-    method: { doc: "HTTP methods, for plain HTTP.", type: some(text(n.METHOD)), example: "GET" },
+    protocol: {
+      doc: "What the first bytes of the connection are; without it, any.",
+      type: some(word(n.PROTOCOLS)),
+    },
+    method: {
+      doc: "HTTP methods, for plain HTTP; without it, any.",
+      type: some(text(n.METHOD)),
+      example: "GET",
+    },
     path: {
       doc: "Patterns for the path of an HTTP request, without its query, for plain HTTP.",
       type: some(pathPattern),
       example: "/v1/**",
     },
     resolvesTo: {
-      doc: "Ranges in which the name's address may lie although they are not public.",
+      doc: "Ranges in which the name's address may lie although they are private, loopback, link-local or reserved. Without it such an answer is refused. It holds for what this rule permits, whichever rule made the gate ask.",
       type: some(text(/^[0-9A-Fa-f:.]+(?:\/[0-9]{1,3})?$/)),
     },
   },

@@ -20,8 +20,8 @@ export const USER: Mapping = {
   name: "user",
   doc: "As whom the command runs. Never 0.",
   keys: {
-    uid: { doc: "User id.", type: integer(1, n.LARGEST_ID), default: 1000 },
-    gid: { doc: "Group id.", type: integer(1, n.LARGEST_ID), default: 1000 },
+    uid: { doc: "User id, never 0.", type: integer(1, n.LARGEST_ID), default: 1000 },
+    gid: { doc: "Group id, never 0.", type: integer(1, n.LARGEST_ID), default: 1000 },
     name: { doc: "User name.", type: text(n.USER_NAME), default: "agent" },
   },
 };
@@ -31,7 +31,7 @@ export const MOUNT: Mapping = {
   doc: "Something of the host that exists in the sandbox, or a tmpfs.",
   keys: {
     type: { doc: "`bind` shows a path of the host.", type: word(["bind", "tmpfs"]), default: "bind" },
-    source: { doc: "Path on the host.", type: path },
+    source: { doc: "Path on the host. It must exist, unless `optional: true`.", type: path },
     target: { doc: "Path in the sandbox; without it, the source's.", type: path },
     mode: { doc: "Read-only or writable.", type: word(["ro", "rw"]), default: "ro" },
     exec: {
@@ -76,7 +76,7 @@ export const PUBLISH: Mapping = {
   doc: "A port of the sandbox that the host can connect to.",
   keys: {
     host: {
-      doc: "Address and port on the host; port 0 takes a free one.",
+      doc: "Address and port on the host; port 0 takes a free one. Other addresses than loopback are warned about.",
       type: plain(/^(?:\[[0-9a-fA-F:.]+\]:|[0-9.]+:)?[0-9]{1,5}$/),
       required: true,
       example: "127.0.0.1:18789",
@@ -96,13 +96,16 @@ export const SANDBOX: Mapping = {
     },
     user: { doc: USER.doc, type: mapping(USER) },
     home: { doc: "`$HOME`.", type: path, default: "/home/agent" },
-    workspace: { doc: "Working directory of the command; without it, the home.", type: path },
+    workspace: { doc: "Working directory of the command; without it, `home`.", type: path },
     hostname: { doc: "Without it, the sandbox's name.", type: text(n.HOSTNAME) },
     environment: {
-      doc: "Added to `PATH`, `HOME`, `USER` and `LOGNAME`. Nothing of your own environment gets in.",
+      doc: "Added to `PATH`, `HOME`, `USER`, `LOGNAME` (and `TERM` on a terminal). Nothing of your own environment gets in. `LD_*` is refused.",
       type: names(plain(), /^(?!LD_|DYLD_)[A-Za-z_][A-Za-z0-9_]*$/),
     },
-    mounts: { doc: "What exists.", type: list(mapping(MOUNT)) },
+    mounts: {
+      doc: "What exists. Required, here or in a policy that this one extends.",
+      type: list(mapping(MOUNT)),
+    },
     limits: { doc: LIMITS.doc, type: mapping(LIMITS) },
     publish: { doc: "Ports that the host can connect to.", type: list(mapping(PUBLISH)) },
     supervisorGrace: {
