@@ -141,6 +141,27 @@ describe("meaning", () => {
     );
   });
 
+  test("a comment below a key without a value stays above the key that follows, or at the end", () => {
+    const text = `variables:
+  # the code
+  code:
+  # the data
+  # of the agent
+  data: # required
+
+  # the key
+  key:
+  model: x
+  last:
+  # the end
+`;
+    expect(formatted(text.replace(": x", ":   x"))).toBe(text);
+    for (const value of ["", " 1"]) {
+      const below = `variables:\n  a:${value}\n  # about b\n  b: 1\n`;
+      expect(formatted(below)).toBe(below);
+    }
+  });
+
   test("a file that is no YAML of this language is refused with its findings, and not formatted", () => {
     for (const text of ["a: &x 1\nb: *x\n", "a: [", "a: 1\na: 2\n", "---\na: 1\n---\nb: 1\n"]) {
       const result = formatPolicy(text, "bad.yaml");

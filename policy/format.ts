@@ -15,6 +15,7 @@ import {
   type YAMLSeq,
 } from "yaml";
 import type { Diagnostic } from "./diagnostics.js";
+import { giveBackComments } from "./format-comments.js";
 import { CASE, MOUNT, NETWORK_RULE, RULE, SANDBOX, SUBJECT, TOP, WAY } from "./format-keys.js";
 import { type Node, readYaml } from "./parse.js";
 
@@ -35,7 +36,7 @@ export function formatPolicy(text: string, file: string): FormatResult {
   if (root === undefined || document === undefined || diagnostics.length > 0)
     return { text: undefined, diagnostics };
   const said = { meaning: meaning(root), comments: comments(document) };
-  let formatted = layOut(document);
+  let formatted = layOut(document, plain(text));
   // What a comment belongs to can become clear only when it stands at its new place.
   for (let round = 0; round < 4; round++) {
     const after = read(formatted);
@@ -44,7 +45,7 @@ export function formatPolicy(text: string, file: string): FormatResult {
       return refused(root, "it could not be read again");
     if (meaning(after.root) !== said.meaning) return refused(root, "its meaning would change");
     if (comments(after.document) !== said.comments) return refused(root, "a comment would be lost");
-    const next = layOut(after.document);
+    const next = layOut(after.document, formatted);
     if (next === formatted) return { text: formatted, diagnostics: [] };
     formatted = next;
   }
@@ -94,7 +95,8 @@ const tags = (known: Tags): Tags =>
     return Object.assign({ ...tag }, { stringify });
   });
 
-function layOut(document: Document): string {
+function layOut(document: Document, source: string): string {
+  giveBackComments(document, source);
   if (isMap(document.contents)) orderTop(document.contents);
   dropFlowBreaks(document);
   const printed = document.toString({ indent: 2, indentSeq: true, lineWidth: MAX_FLOW, nullStr: "" });
