@@ -247,6 +247,7 @@ network:
     loaderSha256: text,
     code: fc.integer({ min: -1, max: 6 }),
     scriptUnknown: text,
+    check: fc.boolean(),
   });
   const anyFile: fc.Arbitrary<FileAction> = fc.record({
     operation: number,

@@ -51,8 +51,9 @@ export function facts(hold: Hold): Fact[] {
 function what({ action }: Hold): (Fact | undefined)[] {
   switch (action?.$case) {
     case "exec": {
-      const { argv, argvTruncated, executable, kind, requestedPath, script, cwd } = action.value;
+      const { argv, argvTruncated, check, executable, kind, requestedPath, script, cwd } = action.value;
       return [
+        check ? fact("asks", "only whether it may be executed: nothing runs") : undefined,
         fact("argv", visibleArgv(argv) + (argvTruncated ? "  (longer than is shown)" : "")),
         fact("file", visibleWord(executable) + executableNote(kind)),
         requestedPath === executable ? undefined : fact("as", visibleWord(requestedPath)),

@@ -63,7 +63,8 @@ function execLine(exec: ExecAction): string {
         : "";
   const truncated = exec.argvTruncated ? " (arguments cut)" : "";
   // argv[0] is the caller's word; the file is what runs. Both are shown unless they say the same.
-  return `${escapeTo(file, 200)}${kind}${argv === "" ? "" : ` [${argv}]`}${truncated}`;
+  const check = exec.check ? " (only asks whether it may)" : "";
+  return `${escapeTo(file, 200)}${check}${kind}${argv === "" ? "" : ` [${argv}]`}${truncated}`;
 }
 
 function fileLine(file: FileAction): string {

@@ -34,6 +34,7 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     loaderSha256: "",
     code: ExecCode.UNSPECIFIED,
     scriptUnknown: "",
+    check: false,
     ...fields,
   };
 }

@@ -60,6 +60,7 @@ export function execAction(policy: Policy, subject: string, facts: Facts): Actio
     loaderSha256: "",
     code: facts.code === undefined ? ExecCode.UNSPECIFIED : CODES[facts.code],
     scriptUnknown: "",
+    check: false,
   };
   const process: Process = {
     pid: 0,

@@ -187,6 +187,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       loaderSha256: "",
       code: EXEC_CODES[code ?? (script === "" ? "none" : "file")],
       scriptUnknown: "",
+      check: false,
     },
   });
 }

@@ -245,6 +245,7 @@ export const execActions: fc.Arbitrary<Action> = fc
     loaderSha256: hashes,
     code: fc.constantFrom(ExecCode.UNSPECIFIED, ExecCode.FILE, ExecCode.INLINE, ExecCode.UNKNOWN),
     scriptUnknown: fc.constantFrom("", "", "it is not known"),
+    check: fc.boolean(),
     cwd: fc.constantFrom("/home/agent", "/srv"),
     environmentNames: fc.constantFrom<string[]>([], ["HOME"], ["LD_PRELOAD"]),
     executableSha256: hashes,

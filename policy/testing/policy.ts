@@ -60,6 +60,7 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     loaderSha256: "",
     code: ExecCode.UNSPECIFIED,
     scriptUnknown: "",
+    check: false,
     ...facts,
   };
   return { subject, process: undefined, action: { $case: "exec", value } };

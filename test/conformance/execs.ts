@@ -205,6 +205,7 @@ export function someExec(random: Random, world: World, id: string, subject: stri
       loaderSha256: "",
       code: ExecCode.UNSPECIFIED,
       scriptUnknown: "",
+      check: false,
     },
     opened: needsLoader ? [...opened, world.dynamicLoader] : opened,
     image,

@@ -19,8 +19,9 @@ use crate::resolve::{Cwd, Failure, Kind, Start};
 use crate::tracee::{self, Task};
 use crate::{copies, facts, reason};
 
-/// `AT_EXECVE_CHECK` (6.14) is left out: with it nothing is executed, and a kernel without it says EINVAL too.
-const KNOWN_FLAGS: u64 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as u64;
+/// `AT_EXECVE_CHECK` of linux/fcntl.h (6.14): nothing is executed. A kernel without it says so itself (EINVAL).
+const CHECK: u64 = 0x1_0000;
+const KNOWN_FLAGS: u64 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as u64 | CHECK;
 
 /// Answers execve and execveat of one sandbox.
 #[derive(Clone)]
@@ -119,7 +120,9 @@ impl ExecHandler {
                 (start, first_three(&notification.args[1..]), notification.args[4])
             }
         };
-        if flags & !KNOWN_FLAGS != 0 {
+        let check = flags & CHECK != 0;
+        // BPF-LSM would refuse a check, which has no approval.
+        if flags & !KNOWN_FLAGS != 0 || (check && self.shared.verify.is_lsm_used()) {
             let _ = notification.respond_errno(libc::EINVAL);
             return None;
         }
@@ -169,7 +172,8 @@ impl ExecHandler {
         }
         let exec = self.shared.lineage.number();
         let parent = self.shared.verify.image_of(task.pid);
-        let action = facts::action(&call, &image, self.shared.lineage.id(exec));
+        let id = if check { String::new() } else { self.shared.lineage.id(exec) };
+        let action = pb::ExecAction { check, ..facts::action(&call, &image, id) };
         let process = facts::process(&self.shared.lineage, &task, parent);
         let keys = [key(&subject, &image), Vec::new()];
         let settled = image.files.iter().all(|file| is_settled(&file.id));
@@ -193,7 +197,7 @@ impl ExecHandler {
 
     /// Whether the new image must be stopped before it runs, although it is allowed.
     pub fn must_stop(&self, request: &Request, decision: &pb::Decision) -> bool {
-        !decision.enter_subject.is_empty() || self.needs_script(request, decision)
+        !request.action.check && (!decision.enter_subject.is_empty() || self.needs_script(request, decision))
     }
 
     // Finds out what an exec that is allowed by its file alone goes without: most are, and each fact costs system calls.
@@ -237,6 +241,9 @@ impl ExecHandler {
             // For the audit: nothing is decided by it.
             self.show_known_digests(&mut request);
         }
+        if request.action.check {
+            return self.allow_check(request, decision);
+        }
         let loaded = request.image.loaded().id;
         let mut approval = Approval {
             inode: loaded.inode,
@@ -272,6 +279,17 @@ impl ExecHandler {
                 Carried::Gone
             }
         }
+    }
+
+    // Nothing runs, so nothing is approved: the kernel says whether its own rules permit it, too.
+    fn allow_check(&self, request: Request, decision: &pb::Decision) -> Carried {
+        let Request { notification, subject, action, process, .. } = request;
+        let latency = notification.received.elapsed().as_micros() as u64;
+        if notification.respond_continue().is_err() {
+            return Carried::Gone;
+        }
+        self.report(&subject.name, action, process, decision, latency);
+        Carried::Out
     }
 
     /// Refuses the exec. False: nobody waits for it any more.

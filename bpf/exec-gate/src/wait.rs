@@ -47,6 +47,10 @@ impl ExecHandler {
         first: pb::Decision,
         mut inquiry: Inquiry,
     ) -> Option<Inquiry> {
+        if request.action.check {
+            self.hold_check(request, first, inquiry).await;
+            return None;
+        }
         let caller = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
         let exec = request.exec;
         let subject = request.subject.name.clone();
@@ -152,6 +156,33 @@ impl ExecHandler {
         self.report(&subject, facts, process, &decision, latency);
         inquiry.settled(verdict, resumed_us);
         None
+    }
+
+    // Nothing runs, so the call itself waits.
+    async fn hold_check(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
+        let gone = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        inquiry.engaged(Some(request.action.clone()));
+        let outcome = tokio::select! {
+            outcome = inquiry.next() => outcome,
+            () = readable(gone) => return inquiry.gone("the process that asked is dead"),
+        };
+        let decided = Instant::now();
+        let (decision, allowed) = match outcome {
+            Outcome::Allow(decision) => (decision, true),
+            Outcome::Deny(decision) | Outcome::Hold(decision) => (decision, false),
+        };
+        let mut decision = ask::after_hold(&first, decision);
+        let verdict = if allowed { pb::Verdict::Allow } else { pb::Verdict::Deny };
+        decision.verdict = verdict.into();
+        let told = blocking(move || match allowed {
+            true => matches!(self.allow(request, &decision), Carried::Out),
+            false => self.deny(request, &decision),
+        });
+        if told.await == Some(true) {
+            inquiry.settled(verdict, decided.elapsed().as_micros() as u64);
+        } else {
+            inquiry.gone("the process that asked is dead");
+        }
     }
 
     /// Lets the exec happen, and stops the new image before it runs: to move the process to the subject that the

@@ -133,12 +133,67 @@ fn a_file_that_lost_its_name_is_a_deleted_one_and_keeps_its_content() {
     assert!(!program.exists());
 }
 
+// Whether this kernel has AT_EXECVE_CHECK (6.14).
+fn kernel_checks() -> bool {
+    let empty = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: a path and two empty lists that live longer than the call, which executes nothing: a kernel that does not
+    // know the flag refuses it.
+    let result = unsafe {
+        let (path, lists) = (c"/bin/sh".as_ptr(), empty.as_ptr());
+        libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, path, lists, lists, 0x1_0000)
+    };
+    result == 0
+}
+
+fn is_check(question: &pb::Question) -> bool {
+    matches!(&question.action, Some(pb::question::Action::Exec(exec)) if exec.check)
+}
+
+// What the actor says of its check.
+fn said(errno: i32) -> String {
+    let errno = if errno == 0 && !kernel_checks() { libc::EINVAL } else { errno };
+    format!("check {errno}\nwaiting\n")
+}
+
 #[test]
-fn a_check_whether_a_file_could_be_executed_approves_nothing() {
-    let world = World::new(|_| allow());
-    let ended = world.run(&args([&"check", &programs().good, &world.folder.path()]));
-    // It is not answered as a kernel would that has it (6.14), but as one that has not.
-    assert_eq!(ended.stdout, format!("check {}\nwaiting\n", libc::EINVAL));
-    assert_eq!((ended.code, world.count("good")), (Some(0), 1), "{ended:?}");
-    assert_eq!((world.questions(), world.gate().waiting_approvals()), (1, 0));
+fn a_check_whether_a_file_could_be_executed_is_decided_like_its_exec_and_approves_nothing() {
+    let check = |world: &World| world.run(&args([&"check", &programs().good, &world.folder.path()]));
+    for (of_check, of_exec, errno) in
+        [(allow(), allow(), 0), (allow(), deny(), 0), (deny(), allow(), libc::EACCES)]
+    {
+        let (first, second) = (of_check.clone(), of_exec.clone());
+        let world =
+            World::new(move |question| if is_check(question) { first.clone() } else { second.clone() });
+        let ended = check(&world);
+        let runs = of_exec.verdict() == pb::Verdict::Allow;
+        assert_eq!(ended.stdout, said(errno), "{ended:?}");
+        assert_eq!((ended.code, world.count("good")), (Some(if runs { 0 } else { 100 }), u64::from(runs)));
+        assert_eq!((world.questions(), world.gate().waiting_approvals()), (2, 0));
+        world.gate().settle();
+        let events = world.sink.events.lock().unwrap();
+        let decisions: Vec<_> = events.iter().filter_map(common::decided).collect();
+        let exec = |at: usize| match &decisions[at].action {
+            Some(pb::decision_event::Action::Exec(exec)) => exec.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(decisions.len(), 2, "{decisions:?}");
+        assert_eq!(decisions[0].verdict(), of_check.verdict());
+        assert!(exec(0).check && exec(0).exec_id.is_empty() && !decisions[0].exec_unseen);
+        assert!(!exec(1).check && !exec(1).exec_id.is_empty());
+    }
+}
+
+#[test]
+fn a_check_waits_for_a_person_and_gets_the_answer() {
+    for (verdict, errno) in [(pb::Verdict::Allow, 0), (pb::Verdict::Deny, libc::EACCES)] {
+        let world = World::new(|question| if is_check(question) { common::hold() } else { allow() });
+        let actor = world.start(&args([&"check", &programs().good, &world.folder.path()]));
+        let mut hold = world.take_hold();
+        assert!(hold.wait_held().check);
+        assert_eq!(world.count("good"), 0);
+        hold.decide(verdict);
+        let ended = actor.wait();
+        assert_eq!((ended.stdout, ended.code), (said(errno), Some(0)), "{}", ended.stderr);
+        assert_eq!((world.count("good"), world.gate().waiting_approvals()), (1, 0));
+    }
 }

@@ -297,6 +297,11 @@ impl ExecVerify {
         }
     }
 
+    /// Whether BPF-LSM refuses what is not approved.
+    pub fn is_lsm_used(&self) -> bool {
+        self.lsm.is_some()
+    }
+
     /// What BPF-LSM refused, where it is used.
     pub fn refusals(&self) -> Refusals {
         self.lsm.as_ref().map(ExecLsm::refusals).unwrap_or_default()
