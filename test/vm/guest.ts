@@ -13,6 +13,8 @@ const [jobsFile = "", probe = "", parser = ""] = process.argv.slice(2);
 // Else the kernel drops lines of its log when there are more than ten in five seconds.
 writeFileSync("/proc/sys/kernel/printk_ratelimit", "0");
 const kernelLog = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
+const record = Buffer.alloc(8192);
+let marks = 0;
 
 const view = new View("/run/view", probe);
 /** Programs without a profile, by their mounts; and what operations do there: the same under each profile. */
@@ -42,7 +44,7 @@ async function report(job: Job, folder: string): Promise<Report> {
   try {
     confined = await ConfinedProbe.start(job.through, job.profileName, view, folder, mounts);
   } catch (error) {
-    const lines = auditLines().join("\n");
+    const lines = (await auditLines()).join("\n");
     return { outcome: "program not started", message: `${(error as Error).message}\n${lines}` };
   }
   const findings: Finding[] = [];
@@ -50,9 +52,9 @@ async function report(job: Job, folder: string): Promise<Report> {
     const key = JSON.stringify(operation);
     const unconfined = control.known.get(key) ?? (await attempt(control.program, operation));
     control.known.set(key, unconfined);
-    auditLines();
+    await auditLines();
     const verdict = await attempt(confined, operation);
-    findings.push({ verdict, unconfined, audit: auditLines() });
+    findings.push({ verdict, unconfined, audit: await auditLines() });
   }
   await confined.stop();
   view.reset();
@@ -85,20 +87,38 @@ async function attempt(program: ConfinedProbe, operation: Operation): Promise<Ve
   return verdict;
 }
 
-/** What the kernel has logged about AppArmor since the last call. */
-function auditLines(): string[] {
+/**
+ * What the kernel has logged about AppArmor since the last call. A thread of the kernel (kauditd) writes the lines some
+ * time after what they tell of, one after the other: so a line of our own is waited for, which tells of a profile that
+ * cannot be removed because it does not exist.
+ */
+async function auditLines(): Promise<string[]> {
+  marks += 1;
+  const mark = `clawsec-mark-${marks}-`;
+  try {
+    writeFileSync("/sys/kernel/security/apparmor/.remove", mark);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+  const until = performance.now() + 20_000;
   const lines: string[] = [];
-  const record = Buffer.alloc(8192);
   for (;;) {
-    let length: number;
-    try {
-      length = readSync(kernelLog, record);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EAGAIN") return lines;
-      throw error;
-    }
-    const line = record.toString("utf8", 0, length).split("\n", 1)[0] ?? "";
-    if (line.includes("apparmor=") && !line.includes("profile_"))
+    const line = logLine();
+    if (line?.includes(mark)) return lines;
+    if (line?.includes("apparmor=") && !line.includes("profile_"))
       lines.push(line.slice(line.indexOf("apparmor=")));
+    if (line !== undefined) continue;
+    if (performance.now() > until) throw new Error("the kernel has not logged a line for 20 s");
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** The next line of the kernel's log; undefined when there is none yet. */
+function logLine(): string | undefined {
+  try {
+    return record.toString("utf8", 0, readSync(kernelLog, record)).split("\n", 1)[0] ?? "";
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") return undefined;
+    throw error;
   }
 }
