@@ -66,12 +66,13 @@ export class Rig {
     return this.#held.has(id);
   }
 
-  /** Rules that the loader's events name for an attempt. Waits for the first, if there is to be one. */
-  async rules(id: string, wanted: boolean): Promise<readonly string[]> {
+  /** Rules that the loader's events name for an attempt, in order. Waits a while for the wanted one to be the last. */
+  async rules(id: string, wanted: string | undefined): Promise<readonly string[]> {
     const until = performance.now() + EVENTS_MS;
-    while (wanted && !this.#rules.has(id) && performance.now() < until)
+    // Of a name that is looked up and then connected to, the first may be told in an earlier batch than the second.
+    while (wanted !== undefined && this.#rules.get(id)?.at(-1) !== wanted && performance.now() < until)
       await new Promise((resolve) => setTimeout(resolve, 10));
-    return this.#rules.get(id) ?? [];
+    return [...(this.#rules.get(id) ?? [])];
   }
 
   #hold({ kind, hold }: HoldChange): void {

@@ -171,7 +171,7 @@ async function compare(
     answer,
     ...effectOf(place, attempt, answer),
     held: rig.wasHeld(attempt.id),
-    rules: await rig.rules(attempt.id, expected.rule !== undefined),
+    rules: await rig.rules(attempt.id, expected.rule),
   };
   const why = difference(expected, observed);
   return { expected, found: why === "" ? undefined : { attempt, expected, observed, why } };
