@@ -67,6 +67,16 @@ fn shell(script: &str) -> pb::ExecStart {
     start(&["sh", "-c", script])
 }
 
+/// The first child of a process, by its number.
+fn child_of(pid: u32) -> Option<String> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next().map(str::to_owned)
+}
+
+fn comm(pid: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
 /// A command that was started, read in the background.
 struct Command {
     pid: u32,
@@ -282,6 +292,8 @@ async fn a_terminal_is_one_with_its_size_and_its_keys_are_signals() {
     .await
     .unwrap();
     shell.says("ready").await;
+    // dash forgets a SIGINT that comes between its vfork and the exec of the child ("vforked" in its onsig).
+    until("its child runs", || child_of(shell.pid).is_some_and(|child| comm(&child) == "sleep")).await;
     let resize = Some(pb::TerminalSize { rows: 5, columns: 40 });
     shell.send(pb::AttachInput { resize, ..Default::default() }).await;
     // The shell runs its trap when its child has ended: Ctrl-C ends the whole foreground group, so a signal alone does.
@@ -305,8 +317,7 @@ async fn signals_reach_a_commands_group_and_its_status_says_which_ended_it() {
     for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGKILL, 137)] {
         let command = exec(&mut client, "box", shell("sleep 60 & echo ready; wait")).await.unwrap();
         command.says("ready").await;
-        let children = format!("/proc/{0}/task/{0}/children", command.pid);
-        let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
+        let child = child_of(command.pid).unwrap();
         command.send(pb::AttachInput { signal, ..Default::default() }).await;
         assert_eq!(command.end().await.unwrap().code, Some(code));
         let gone = || !Path::new(&format!("/proc/{child}")).exists();
