@@ -149,3 +149,17 @@ test("a signal that cannot get past what the command does not read ends the comm
   process.emit("SIGINT");
   await expect(ended).rejects.toThrow(Interrupted);
 });
+
+test("a signal that cannot get past what the main command does not read ends the attachment", async () => {
+  world.loader.attached = (call) => {
+    call.on("error", () => undefined);
+    call.pause();
+    call.write({ output: { $case: "attached", value: true } });
+  };
+  const { stdin, options } = streams();
+  const ended = attach(world.control, options);
+  for (let at = 0; at < 200; at++) stdin.write(Buffer.alloc(65_536));
+  await world.loader.until(() => stdin.isPaused());
+  process.emit("SIGINT");
+  await expect(ended).rejects.toThrow(Interrupted);
+});

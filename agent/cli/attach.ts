@@ -99,7 +99,7 @@ export function attach(client: ControlClient, options: AttachOptions): Promise<E
     stdout.once("error", onBroken);
     stderr.once("error", onBroken);
     signals.to((signal) => {
-      if (options.exec !== undefined && stream.writableNeedDrain) {
+      if (stream.writableNeedDrain) {
         reject(new Interrupted(signal));
         stream.cancel();
       } else {

@@ -12,7 +12,7 @@ import { makeLog } from "../../common/log.js";
 import { SANDBOX_NAME, TERM_KEY } from "../../common/names.js";
 import { defaultPolicy } from "../../common/paths.js";
 import { notRoot } from "../../supervisor/loader/process.js";
-import { attach, ReaderGone } from "../attach.js";
+import { attach, Interrupted, ReaderGone } from "../attach.js";
 import { supervisorServes, withSupervisor } from "../connect.js";
 import { CliError, Exit, policyError } from "../exit-codes.js";
 import { sandboxJson } from "../format.js";
@@ -136,6 +136,11 @@ async function runWith(
     io.exit = 128 + constants.signals.SIGPIPE;
   }
 }
+    if (error instanceof Interrupted) {
+      say(io, error.message);
+      io.exit = 128 + error.signal;
+      return;
+    }
 
 /** What the default policy wants to know: the folder to work in, and as whom. */
 function here(): Record<string, string> {

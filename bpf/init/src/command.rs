@@ -23,19 +23,22 @@ pub fn fork(loader: &File, spec: &Command) -> io::Result<Result<i32, String>> {
     for _ in 0..wire::COMMAND_DESCRIPTORS {
         descriptors.push(wire::receive_kept(loader)?);
     }
-    let Ok([stdin, stdout, stderr, socket]) = <[OwnedFd; wire::COMMAND_DESCRIPTORS]>::try_from(descriptors)
+    let Ok([stdin, stdout, stderr, socket, cgroup]) =
+        <[OwnedFd; wire::COMMAND_DESCRIPTORS]>::try_from(descriptors)
     else {
         unreachable!("as many as were asked for");
     };
     Ok(match sys::fork() {
         Ok(Some(pid)) => Ok(pid),
-        Ok(None) => become_command(spec, [stdin, stdout, stderr], File::from(socket)),
+        Ok(None) => {
+            become_command(spec, [stdin, stdout, stderr], File::from(socket), File::from(cgroup));
+        }
         Err(error) => Err(format!("the command could not be forked: {error}")),
     })
 }
 
 /// In the forked child.
-fn become_command(spec: &Command, streams: [OwnedFd; 3], mut socket: File) -> ! {
+fn become_command(spec: &Command, streams: [OwnedFd; 3], mut socket: File, mut cgroup: File) -> ! {
     if let Err(error) = sys::take_streams(streams.each_ref().map(AsRawFd::as_raw_fd)) {
         refuse(spec, 126, &error);
     }
@@ -48,6 +51,10 @@ fn become_command(spec: &Command, streams: [OwnedFd; 3], mut socket: File) -> ! 
     {
         refuse(spec, 126, &format!("the terminal: {error}"));
     }
+    if let Err(error) = cgroup.write_all(b"0") {
+        refuse(spec, 126, &format!("its subject's cgroup: {error}"));
+    }
+    drop(cgroup);
     if socket.write_all(&[0]).is_err() || socket.read_exact(&mut [0]).is_err() {
         // Nobody waits for it any more.
         exit(126);

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::landlock::Ruleset;
 
 /// Version of this protocol. Shim and loader are built together, so anything but equality is refused.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// Folder of the shim inside a sandbox; a read-only mount.
 pub const DIR: &str = "/.clawsec";
 /// Where the shim is as the sandbox's init.
@@ -52,8 +52,9 @@ pub const EXIT_LOADER_GONE: i32 = 71;
 /// Longest frame in bytes. A full seccomp filter (4,096 instructions) is about 90 KB; arguments are the rest.
 pub const MAX_FRAME: usize = 8 << 20;
 
-/// Descriptors that follow a [`ToShim::Command`]: standard input, output and error, and the [`Command`]'s own socket.
-pub const COMMAND_DESCRIPTORS: usize = 4;
+/// Descriptors that follow a [`ToShim::Command`]: standard input, output and error, the [`Command`]'s own socket, and
+/// `cgroup.procs` of its subject.
+pub const COMMAND_DESCRIPTORS: usize = 5;
 
 /// What the shim says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,9 +127,12 @@ pub enum ToShim {
 /// A command beside the main one. It is forked by the shim, so it has its filter and Landlock layer, its user and its
 /// environment, with nothing to be set again.
 ///
-/// The forked child makes itself the leader of a session, then writes a byte to its own socket (the kernel tells the
-/// loader with it which process that is), and waits for one: until then it can be moved. An end of file instead of that
-/// byte means that nobody wants it any more. The socket is not open in the command.
+/// The forked child makes itself the leader of a session and moves itself into its subject's cgroup, by writing 0 to the
+/// descriptor that the loader opened (the kernel asks for the rights of whoever opened it). If the loader moved it by its
+/// number, the number could be another process's by then: the child can be killed at any moment, and is reaped here. Then
+/// it writes a byte to its own socket (the kernel tells the loader with it which process that is), and waits for one.
+/// An end of file instead of that byte means that nobody wants it any more. Neither socket nor cgroup is open in the
+/// command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The loader's name for it.

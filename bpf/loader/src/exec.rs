@@ -6,18 +6,16 @@
 use std::sync::Arc;
 
 use clawsec_proto as pb;
-use clawsec_sandbox::{Attachment, CommandInput, CommandRequest, Error, Joined, Output, Sandbox};
+use clawsec_sandbox::{Attachment, CommandRequest, Error, Joined, Output, Sandbox};
 use pb::attach_output::Output as Told;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::host::status;
+use crate::input::{self, Target};
 use crate::streams::Answers;
 use crate::validate;
-
-/// Bytes of standard input that wait for the command to read them.
-const INPUT_QUEUE: usize = 256 << 10;
 
 /// Where the output goes.
 type Sender = mpsc::Sender<Result<pb::AttachOutput, Status>>;
@@ -46,9 +44,9 @@ pub async fn serve(
         let pid = unstarted.pid();
         let started = pb::ExecStarted { pid, sandbox_pid: sandbox_pid(pid) };
         // The size is that of the terminal from the command's beginning.
-        let input = unstarted.input();
+        let target = Target::Command(unstarted.input());
         if let Some(size) = first.resize
-            && let Err(error) = resize(&input, size)
+            && let Err(error) = target.resize(size)
         {
             tracing::debug!(sandbox = sandbox.name(), %error, "the terminal's size was not set");
         }
@@ -57,7 +55,7 @@ pub async fn serve(
             return;
         }
         let (joined, output) = unstarted.start().await;
-        let taking = tokio::spawn(take_inputs(input, first, inputs));
+        let taking = tokio::spawn(input::take(target, first, inputs));
         carry(joined, output, &sender).await;
         taking.abort();
     });
@@ -111,68 +109,6 @@ async fn carry(mut joined: Joined, mut output: Attachment, sender: &Sender) {
 
 async fn tell(sender: &Sender, output: Told) -> Result<(), ()> {
     sender.send(Ok(pb::AttachOutput { output: Some(output) })).await.map_err(drop)
-}
-
-/// Takes what whoever asked says. Standard input waits in a queue for the command to read it, so that a signal behind it
-/// comes through; a full queue stops the stream.
-async fn take_inputs(
-    input: Arc<CommandInput>,
-    first: pb::AttachInput,
-    mut inputs: Streaming<pb::AttachInput>,
-) {
-    let room = Arc::new(Semaphore::new(INPUT_QUEUE));
-    let (queue, mut queued) = mpsc::unbounded_channel::<(pb::AttachInput, OwnedSemaphorePermit)>();
-    let writing = async {
-        while let Some((message, permit)) = queued.recv().await {
-            noted(write(&input, &message).await);
-            drop(permit);
-        }
-    };
-    let reading = async {
-        let mut next = first;
-        loop {
-            if let Some(size) = next.resize {
-                noted(resize(&input, size));
-            }
-            if next.signal != 0 {
-                noted(input.signal(next.signal).await);
-            }
-            let bytes = next.stdin.len().clamp(1, INPUT_QUEUE);
-            let permit = Arc::clone(&room).acquire_many_owned(u32::try_from(bytes).unwrap_or(1)).await;
-            let Ok(permit) = permit else { break };
-            if queue.send((next, permit)).is_err() {
-                break;
-            }
-            match inputs.message().await {
-                Ok(Some(message)) => next = message,
-                Ok(None) | Err(_) => break,
-            }
-        }
-        drop(queue);
-    };
-    tokio::join!(writing, reading);
-}
-
-/// It closed its input, or has ended: as for a shell, not an error of whoever types.
-fn noted(taken: Result<(), Error>) {
-    if let Err(error) = taken {
-        tracing::debug!(%error, "input was not taken");
-    }
-}
-
-async fn write(input: &CommandInput, message: &pb::AttachInput) -> Result<(), Error> {
-    if !message.stdin.is_empty() {
-        input.io.write(&message.stdin).await?;
-    }
-    if message.stdin_eof {
-        input.io.close_input().await?;
-    }
-    Ok(())
-}
-
-fn resize(input: &CommandInput, size: pb::TerminalSize) -> Result<(), Error> {
-    let clamp = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-    input.io.resize(clamp(size.rows), clamp(size.columns))
 }
 
 /// Its number in its own namespace; 0 when it is gone.

@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 use crate::broker::Broker;
 use crate::exec;
 use crate::gates::Gates;
+use crate::input::{self, Target};
 use crate::process;
 use crate::spool::Spool;
 use crate::streams::Answers;
@@ -63,6 +64,7 @@ pub(crate) fn status(error: &Error) -> Status {
         Error::Exists(_) => Status::already_exists(sentence),
         Error::NotFound(_) => Status::not_found(sentence),
         Error::Precondition(_) => Status::failed_precondition(sentence),
+        Error::Exhausted(_) => Status::resource_exhausted(sentence),
         Error::Failed(_) => Status::internal(sentence),
     }
 }
@@ -248,10 +250,16 @@ impl Host {
             if send(pb::attach_output::Output::Attached(true)).await.is_err() {
                 return;
             }
-            while let Some(output) = attachment.next().await {
+            loop {
+                // Whoever left makes room for the next one at once, also where nothing more is written.
+                let output = tokio::select! {
+                    output = attachment.next() => output,
+                    () = sender.closed() => return,
+                };
                 let output = match output {
-                    Output::Stdout(bytes) => pb::attach_output::Output::Stdout(bytes),
-                    Output::Stderr(bytes) => pb::attach_output::Output::Stderr(bytes),
+                    Some(Output::Stdout(bytes)) => pb::attach_output::Output::Stdout(bytes),
+                    Some(Output::Stderr(bytes)) => pb::attach_output::Output::Stderr(bytes),
+                    None => break,
                 };
                 if send(output).await.is_err() {
                     return;
@@ -262,7 +270,8 @@ impl Host {
             // Whoever left does not need to know.
             let _ = send(pb::attach_output::Output::Exit(exit.unwrap_or_default())).await;
         });
-        tokio::spawn(take_inputs(sandbox, first, inputs));
+        // Whoever detaches leaves the input open for the next attachment.
+        tokio::spawn(input::take(Target::Main(sandbox), first, inputs));
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
@@ -327,39 +336,6 @@ impl Host {
         }
         survivors
     }
-}
-
-async fn take_inputs(sandbox: Arc<Sandbox>, first: pb::AttachInput, mut inputs: Streaming<pb::AttachInput>) {
-    let mut input = first;
-    loop {
-        if let Err(error) = take_input(&sandbox, &input).await {
-            // A command that closed its input, or has ended: as for a shell, not an error of whoever types.
-            tracing::debug!(sandbox = sandbox.name(), %error, "input was not taken");
-        }
-        match inputs.message().await {
-            Ok(Some(next)) => input = next,
-            // Whoever detaches leaves the input open for the next attachment.
-            Ok(None) | Err(_) => return,
-        }
-    }
-}
-
-async fn take_input(sandbox: &Sandbox, input: &pb::AttachInput) -> Result<(), Error> {
-    let io = sandbox.io();
-    if let Some(size) = input.resize {
-        let clamp = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        io.resize(clamp(size.rows), clamp(size.columns))?;
-    }
-    if input.signal != 0 {
-        sandbox.signal(input.signal).await?;
-    }
-    if !input.stdin.is_empty() {
-        io.write(&input.stdin).await?;
-    }
-    if input.stdin_eof {
-        io.close_input().await?;
-    }
-    Ok(())
 }
 
 fn sandbox_event(

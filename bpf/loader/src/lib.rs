@@ -11,6 +11,7 @@ pub mod conversation;
 pub mod exec;
 pub mod gates;
 pub mod host;
+pub mod input;
 pub mod log;
 pub mod process;
 pub mod run;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clawsec_proto as pb;
-use common::supervisor::{Supervisor, answer, attach, exec_action, exec_of, hold, request, run, tables};
+use common::supervisor::{
+    Supervisor, answer, attach, attach_when_free, exec_action, exec_of, hold, request, run, tables,
+};
 use common::{Client, Loader};
 use pb::loader_message::Message;
 use tokio::sync::mpsc;
@@ -271,6 +273,52 @@ async fn a_policy_needs_a_larger_epoch_and_voids_cached_verdicts() {
     let ran = attached.end().await;
     assert_eq!(ran.stdout, "one\ntwo\nready\ndone\n", "{}", ran.stderr);
     assert_eq!(asked(&supervisor), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_behind_input_that_nobody_reads_comes_through_and_the_input_stays_whole() {
+    let loader = Loader::start();
+    let mut client = loader.client().await;
+    let _supervisor = Supervisor::allowing(&mut client).await;
+    // The shell reads nothing until the signal has come; then all that was sent is there.
+    let script =
+        "trap 'echo told; head -c 200000 | wc -c; exit 0' USR1; echo ready; while :; do sleep 0.1; done";
+    client.create_sandbox(request("deaf", &["/usr/bin/sh", "-c", script])).await.unwrap();
+    let attached = attach(&mut client, "deaf").await;
+    start(&mut client, "deaf").await;
+    attached.says("ready").await;
+    // More than a pipe takes, and less than the queue.
+    for _ in 0..20 {
+        let input = pb::AttachInput { stdin: vec![b'x'; 10_000], ..Default::default() };
+        attached.input.send(input).await.unwrap();
+    }
+    let signal = pb::AttachInput { signal: libc::SIGUSR1, ..Default::default() };
+    attached.input.send(signal).await.unwrap();
+    let ran = attached.end().await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "ready\ntold\n200000\n"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_a_silent_command_makes_room_for_the_next_at_once() {
+    let loader = Loader::start();
+    let mut client = loader.client().await;
+    let _supervisor = Supervisor::allowing(&mut client).await;
+    client
+        .create_sandbox(request("quiet", &["/usr/bin/sh", "-c", "echo ready; read line; echo $line"]))
+        .await
+        .unwrap();
+    let first = attach(&mut client, "quiet").await;
+    start(&mut client, "quiet").await;
+    first.says("ready").await;
+    let (input, inputs) = mpsc::channel(1);
+    input.send(pb::AttachInput { name: "quiet".into(), ..Default::default() }).await.unwrap();
+    let refused = client.attach(ReceiverStream::new(inputs)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    first.leave().await;
+    let second = attach_when_free(&mut client, "quiet").await;
+    let line = pb::AttachInput { stdin: b"again\n".to_vec(), ..Default::default() };
+    second.input.send(line).await.unwrap();
+    assert_eq!(second.end().await.stdout, "again\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

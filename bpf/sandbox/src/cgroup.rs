@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -191,6 +192,17 @@ impl Cgroups {
 pub fn move_process(subject: &SubjectScope, pid: u32) -> Result<()> {
     fs::write(subject.cgroup.join("cgroup.procs"), pid.to_string())
         .context(format_args!("moving process {pid} into the cgroup of subject {}", subject.name))
+}
+
+/// Where a process that writes 0 moves itself (all its threads) into a subject's cgroup, whoever it is: the kernel asks
+/// for the rights of whoever opened the file (cgroups(7), "0" for the writing process; Linux 5.16 for the rights).
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn open_procs(subject: &SubjectScope) -> Result<OwnedFd> {
+    let procs = subject.cgroup.join("cgroup.procs");
+    let file = fs::OpenOptions::new().write(true).open(&procs);
+    Ok(file.context(format_args!("the cgroup of subject {}", subject.name))?.into())
 }
 
 /// Whether a process is in a subject's cgroup at this moment.

@@ -1,7 +1,8 @@
 //! Commands beside the main one: forked by the shim, so that nothing of what holds for the sandbox must be set again.
 //!
-//! The shim's child waits until it is known to us and stands in its subject's cgroup. Only then it executes the command,
-//! which the exec gate decides as any other exec.
+//! The shim's child goes into its subject's cgroup by itself and waits until it is known to us. Only then it executes the
+//! command, which the exec gate decides as any other exec. No process is ever moved by its number here: see
+//! [`wire::Command`].
 
 use std::collections::HashMap;
 use std::io::IoSliceMut;
@@ -13,13 +14,13 @@ use std::time::Duration;
 use clawsec_init::wire::{self, ToShim};
 use clawsec_proto as pb;
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recv, recvmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use crate::cgroup::{holds, move_process};
+use crate::cgroup::{holds, open_procs};
 use crate::error::{Context, Error, Result};
 use crate::io::{Attachment, Io};
 use crate::sandbox::{Phase, Sandbox};
@@ -64,7 +65,7 @@ impl Commands {
     fn begin(&self) -> Result<(u64, oneshot::Receiver<End>)> {
         let mut waiting = self.lock();
         if waiting.len() >= MOST {
-            return Err(Error::Precondition(format!(
+            return Err(Error::Exhausted(format!(
                 "{MOST} commands of clawsec exec run in the sandbox already; wait for one to end"
             )));
         }
@@ -216,6 +217,7 @@ impl Sandbox {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("the command's socket")?;
         set_socket_passcred(&ours, true).context("the command's socket")?;
         ours.set_nonblocking(true).context("the command's socket")?;
+        let cgroup = open_procs(subject)?;
         let mut socket = UnixStream::from_std(ours).context("the command's socket")?;
 
         let (id, ended) = self.commands.begin()?;
@@ -229,7 +231,7 @@ impl Sandbox {
             term: if request.terminal { request.term } else { String::new() },
         };
         let sent = match &mut *self.to_shim.lock().await {
-            Some(to) => shim::send_command(to, command, [stdin, stdout, stderr, theirs.into()]).await,
+            Some(to) => shim::send_command(to, command, [stdin, stdout, stderr, theirs.into(), cgroup]).await,
             None => Err(self.not_running()),
         };
         if sent.is_err() {
@@ -246,12 +248,10 @@ impl Sandbox {
             },
         };
         joined.pid = known?;
-        // The child waits for us, so the number is its own unless somebody kills it now; then it is in no cgroup.
-        if !holds(first, joined.pid) {
+        // The number is the child's as long as the child lives, and only it has the other end of the socket: open after
+        // the look at the cgroup, it was the child that stood there.
+        if !holds(subject, joined.pid) || !waits(&socket) {
             return Err(Error::Failed("the command was killed before it began".into()));
-        }
-        if subject.name != first.name {
-            move_process(subject, joined.pid)?;
         }
         Ok(Unstarted { joined, output, socket })
     }
@@ -274,6 +274,12 @@ impl Sandbox {
         let all = all.join(", ");
         Error::Invalid(format!("the sandbox {} has no subject {name:?}; it has {all}", self.name()))
     }
+}
+
+/// Whether the shim's child, which waits for us, has its end open. It says nothing more on it.
+fn waits(socket: &UnixStream) -> bool {
+    let peeked = recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(peeked, Err(rustix::io::Errno::AGAIN))
 }
 
 /// Waits for the byte of the shim's child, and takes from the kernel whose it is.

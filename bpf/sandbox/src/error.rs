@@ -17,6 +17,9 @@ pub enum Error {
     /// Not in this state (`FAILED_PRECONDITION`).
     #[error("{0}")]
     Precondition(String),
+    /// As many as there may be are there already (`RESOURCE_EXHAUSTED`).
+    #[error("{0}")]
+    Exhausted(String),
     /// This host did not do it (`INTERNAL`).
     #[error("{0}")]
     Failed(String),

@@ -148,9 +148,13 @@ pub struct Attached {
 
 /// Attaches; returns once output is carried.
 pub async fn attach(client: &mut Client, name: &str) -> Attached {
+    try_attach(client, name).await.unwrap()
+}
+
+async fn try_attach(client: &mut Client, name: &str) -> Result<Attached, tonic::Status> {
     let (input, inputs) = mpsc::channel(16);
     input.send(pb::AttachInput { name: name.into(), ..Default::default() }).await.unwrap();
-    let mut outputs = client.attach(ReceiverStream::new(inputs)).await.unwrap().into_inner();
+    let mut outputs = client.attach(ReceiverStream::new(inputs)).await?.into_inner();
     let first = outputs.message().await.unwrap().unwrap();
     assert_eq!(first.output, Some(pb::attach_output::Output::Attached(true)));
     let stdout = Arc::new(Mutex::new(String::new()));
@@ -175,10 +179,16 @@ pub async fn attach(client: &mut Client, name: &str) -> Attached {
             ran
         }
     });
-    Attached { task, stdout, input }
+    Ok(Attached { task, stdout, input })
 }
 
 impl Attached {
+    /// Goes away before the end.
+    pub async fn leave(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
     /// Waits for the end.
     pub async fn end(self) -> Ran {
         tokio::time::timeout(PATIENCE, self.task).await.expect("the main command ends").unwrap()
@@ -195,6 +205,18 @@ impl Attached {
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// As [`attach`], once whoever was attached before is known to be gone.
+pub async fn attach_when_free(client: &mut Client, name: &str) -> Attached {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match try_attach(client, name).await {
+            Ok(attached) => return attached,
+            Err(status) => assert!(tokio::time::Instant::now() < end, "never free: {status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
