@@ -74,6 +74,9 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
   // What every sandbox stands on, whatever its rules.
   capabilities.need(report, REQUIRED, "sandbox", sandbox.origin);
   const abi = landlockAbi(policy, capabilities, report);
+  const limit = (controller: string) =>
+    capabilities.need(report, [`cgroup.${controller}`], "sandbox.limits", sandbox.origin);
+  const limits = { memory: limit("memory"), cpu: limit("cpu"), pids: limit("pids") };
 
   const view = lowerMounts(policy, inputs.host, inputs.protectedPaths ?? [], report);
   // With a mount missing, what lies on it is missing too: one message is enough.
@@ -92,6 +95,7 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
     term: inputs.term ?? "",
     maxOpenFiles: inputs.maxOpenFiles ?? LARGEST_OPEN_FILES,
     apparmorProfile: apparmor?.name ?? "",
+    limits,
   });
   for (const mount of view.mounts) {
     if (mount.kind === "bind")

@@ -1,6 +1,9 @@
 /** What a command reads and writes, so that tests can give it their own. */
 import { escapedJson } from "../common/escape.js";
+import { sentence } from "../common/grpc.js";
 import { type Paths, pathsOf } from "../common/paths.js";
+import { readWithout } from "../common/without.js";
+import { CliError, Exit } from "./exit-codes.js";
 
 export interface Io {
   readonly stdout: {
@@ -26,6 +29,21 @@ export function processIo(): Io {
     paths: pathsOf(),
     exit: 0,
   };
+}
+
+/**
+ * What a loader that is started here leaves unused: what an option names, or CLAWSEC_WITHOUT. Nothing where neither says
+ * anything: a loader that runs is then taken as it is. Throws a sentence.
+ */
+export function withoutOf(io: Io, named: string[] | undefined): { without?: string[] } {
+  const variable = io.environment.CLAWSEC_WITHOUT ?? "";
+  if (named !== undefined) return { without: named };
+  if (variable === "") return {};
+  try {
+    return { without: readWithout(variable) };
+  } catch (error) {
+    throw new CliError(Exit.usage, `CLAWSEC_WITHOUT: ${sentence(error)}`);
+  }
 }
 
 /** One JSON document, or one line of a stream. Text from a sandbox in it is escaped for terminals, the value is the same. */
@@ -64,11 +82,13 @@ export function colourWord(io: Io, word: string): string {
     case "allow":
     case "allowed":
     case "running":
+    case "healthy":
     case "present":
       return colour(io, "green", word);
     case "deny":
     case "denied":
     case "killed":
+    case "unhealthy":
     case "missing":
     case "MISSING":
       return colour(io, "red", word);

@@ -1,5 +1,7 @@
 /** Option values that several commands share. */
 import { InvalidArgumentError } from "commander";
+import { sentence } from "../common/grpc.js";
+import { readWithout } from "../common/without.js";
 
 /** Collects `--var name=value`. */
 export function variable(text: string, before: Record<string, string>): Record<string, string> {
@@ -11,6 +13,15 @@ export function variable(text: string, before: Record<string, string>): Record<s
 /** Collects a repeated option. */
 export function repeated(text: string, before: string[]): string[] {
   return [...before, text];
+}
+
+/** Mechanisms of `--without`. */
+export function without(text: string): string[] {
+  try {
+    return readWithout(text);
+  } catch (error) {
+    throw new InvalidArgumentError(sentence(error));
+  }
 }
 
 /** Milliseconds from "5", "5s", "500ms", "2m". */

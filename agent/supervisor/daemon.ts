@@ -33,6 +33,11 @@ export interface SupervisorOptions {
   /** Starts a loader when none answers. */
   readonly spawnLoader: boolean;
   /** How long the loader may take, after a connect, to ask again about what it holds. */
+  /**
+   * Mechanisms of the kernel that the loader leaves unused. A loader that runs already and leaves others unused is an
+   * error; undefined: it is taken as it is.
+   */
+  readonly without?: readonly string[] | undefined;
   readonly holdGraceMs?: number;
   /** How long the first connect to the loader may take. */
   readonly loaderTimeoutMs?: number;
@@ -79,6 +84,7 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
       ingest: (bootId, events) => {
         const { upTo } = audit.ingest(bootId, events);
         for (const event of events) sandboxEvent(parts, event);
+      without: options.without,
         return upTo;
       },
     });

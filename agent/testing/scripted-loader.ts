@@ -30,6 +30,9 @@ const MECHANISMS = [
   ["tmpfs.noswap", ""],
   ["nftables", ""],
   ["cgroup.kill", ""],
+  ["cgroup.memory", "v2"],
+  ["cgroup.pids", "v2"],
+  ["cgroup.cpu", "v2"],
   ["runc", "1.1.5"],
 ] as const;
 
@@ -42,7 +45,7 @@ export function capabilities(missing: readonly string[] = []): Capability[] {
       state: there ? CapabilityState.PRESENT : CapabilityState.MISSING,
       detail: there ? "tried and denied" : `${name} did not deny`,
       remedy: there ? "" : `Give this host ${name}.`,
-      required: name !== "tmpfs.noswap" && name !== "nftables",
+      required: !["tmpfs.noswap", "nftables", "cgroup.memory", "cgroup.pids", "cgroup.cpu"].includes(name),
     };
   });
 }
@@ -56,6 +59,8 @@ export class ScriptedLoader {
 
   boot = "boot-1";
   capabilities = capabilities();
+  /** What it leaves unused. */
+  without: string[] = [];
   readonly decisions: Decision[] = [];
   readonly acks: number[] = [];
   readonly created: CreateSandboxRequest[] = [];
@@ -172,8 +177,9 @@ export class ScriptedLoader {
         loaderBootId: this.boot,
         kernelRelease: "6.18",
         capabilities: this.capabilities,
+        without: this.without,
       })),
-      probe: unary("probe", () => ({ capabilities: this.capabilities })),
+      probe: unary("probe", () => ({ capabilities: this.capabilities, without: this.without })),
       createSandbox: unary("createSandbox", (request: CreateSandboxRequest) => {
         const living = this.sandboxes.get(request.name)?.state;
         if (living === SandboxState.RUNNING || living === SandboxState.CREATED) {

@@ -40,7 +40,7 @@ export const WAIVER: Mapping = {
   doc: "Something that a host may lack.",
   keys: {
     name: {
-      doc: "A rule, e.g. `file/dotenv`, or a mechanism: `landlock`, `nftables`, `tmpfs.noswap`, `fanotify.perm` or `apparmor`.",
+      doc: "A rule, e.g. `file/dotenv`, or a mechanism: `landlock`, `nftables`, `tmpfs.noswap`, `fanotify.perm`, `apparmor`, `cgroup.memory`, `cgroup.pids` or `cgroup.cpu`.",
       type: text(n.WAIVER_NAME),
       required: true,
     },

@@ -286,6 +286,9 @@ describe("a waiver", () => {
   test.each([
     ["nftables", "", "nftables"],
     ["landlock", "", "landlock"],
+    ["cgroup.memory", "", "cgroup.memory"],
+    ["cgroup.pids", "", "cgroup.pids"],
+    ["cgroup.cpu", "", "cgroup.cpu"],
     ["tmpfs.noswap", "secrets: { items: [] }", "tmpfs.noswap"],
     ["fanotify.perm", rule("path: /home/agent/notes, operations: open, action: hold"), "file/r"],
     ["apparmor", rule("path: '**/.env', operations: write, action: deny"), "file/r"],

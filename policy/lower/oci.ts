@@ -20,6 +20,8 @@ export interface OciOptions {
   readonly maxOpenFiles: number;
   /** Name of the AppArmor profile; "" for none. */
   readonly apparmorProfile: string;
+  /** Whether this host can set the limit; one that it cannot is waived. */
+  readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
 }
 
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,9 +71,11 @@ export function lowerOci(policy: Policy, view: View, files: LoweredFiles, option
       resources: {
         devices: [{ allow: false, access: "rwm" }],
         // Swap would let a sandbox have more memory than its limit says.
-        memory: { limit: limits.memoryBytes, swap: limits.memoryBytes },
-        cpu: { quota: Math.round((limits.milliCpus * CPU_PERIOD) / 1000), period: CPU_PERIOD },
-        pids: { limit: limits.pids },
+        ...(options.limits.memory && { memory: { limit: limits.memoryBytes, swap: limits.memoryBytes } }),
+        ...(options.limits.cpu && {
+          cpu: { quota: Math.round((limits.milliCpus * CPU_PERIOD) / 1000), period: CPU_PERIOD },
+        }),
+        ...(options.limits.pids && { pids: { limit: limits.pids } }),
       },
       namespaces: ["pid", "mount", "ipc", "uts", "cgroup", "network"].map((type) => ({ type })),
       maskedPaths: [...MASKED_PROC, ...files.masked],

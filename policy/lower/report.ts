@@ -25,6 +25,9 @@ export const WAIVABLE: readonly string[] = [
   "tmpfs.noswap",
   "apparmor",
   "fanotify.perm",
+  "cgroup.memory",
+  "cgroup.pids",
+  "cgroup.cpu",
 ];
 /** Mechanisms that every sandbox stands on. */
 export const REQUIRED: readonly string[] = ["runc", "seccomp.notify", "bpf.exec_verify", "netns.sk_lookup"];

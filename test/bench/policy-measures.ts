@@ -42,6 +42,9 @@ const INPUTS: CompileInputs = {
     "ptrace.hold",
     "fanotify.perm",
     "tmpfs.noswap",
+    "cgroup.memory",
+    "cgroup.pids",
+    "cgroup.cpu",
     "nftables",
     "landlock",
   ].map((name) => ({

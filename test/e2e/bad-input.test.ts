@@ -133,7 +133,7 @@ test("a control socket that is no socket of ours is left alone", async () => {
   const other = new Fixture();
   const server = createServer().listen(join(other.runtime, "control.sock"));
   try {
-    await expect(other.clawsec.up(5_000)).rejects.toThrow();
+    await expect(other.clawsec.up([], 5_000)).rejects.toThrow();
     expect(server.listening).toBe(true);
   } finally {
     server.close();

@@ -47,8 +47,8 @@ export class Fixture {
     this.clawsec = new Clawsec(root, this.runtime, this.state);
   }
 
-  /** Starts the supervisor, and the test hosts of the verdicts policy. */
-  async start(options: { hosts?: boolean } = {}): Promise<void> {
+  /** Starts the supervisor (`up`: with these arguments), and the test hosts of the verdicts policy. */
+  async start(options: { hosts?: boolean; up?: readonly string[] } = {}): Promise<void> {
     if (options.hosts) {
       this.#hosts = await makeTestHosts(process.pid % 250);
       const { addresses } = this.#hosts;
@@ -59,7 +59,7 @@ export class Fixture {
       ]);
       await firstLine(server, 20_000);
     }
-    await this.clawsec.up();
+    await this.clawsec.up(options.up);
   }
 
   async stop(): Promise<void> {

@@ -63,10 +63,10 @@ export class Clawsec {
     return result.stdout;
   }
 
-  /** Starts `clawsec up` in the background and waits until it answers. */
-  async up(timeoutMs = 60_000): Promise<void> {
+  /** Starts `clawsec up ARGS` in the background and waits until it answers. */
+  async up(args: readonly string[] = [], timeoutMs = 60_000): Promise<void> {
     const log = openSync(join(this.state, "up.log"), "a");
-    const child = spawn(join(this.root, "bin/clawsec"), ["up"], {
+    const child = spawn(join(this.root, "bin/clawsec"), ["up", ...args], {
       env: this.environment,
       stdio: ["ignore", log, log],
     });

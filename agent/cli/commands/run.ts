@@ -16,7 +16,7 @@ import { attach, Interrupted, ReaderGone } from "../attach.js";
 import { supervisorServes, withSupervisor } from "../connect.js";
 import { CliError, Exit, policyError } from "../exit-codes.js";
 import { sandboxJson } from "../format.js";
-import { type Io, print, printJson, say } from "../io.js";
+import { type Io, print, printJson, say, withoutOf } from "../io.js";
 import { variable } from "../options.js";
 import { type ForwardedSignals, withSignals } from "../signals.js";
 
@@ -87,7 +87,12 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
   await withSignals(async (signals) => {
     // Loaded only here: databases and the compiler are not for every command.
     const { startSupervisor } = await import("../../supervisor/daemon.js");
-    const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
+    const supervisor = await startSupervisor({
+      paths: io.paths,
+      log,
+      spawnLoader: true,
+      ...withoutOf(io, undefined),
+    });
     try {
       await withSupervisor(io, (client) => runWith(io, client, command, options, signals));
     } finally {
@@ -131,16 +136,16 @@ async function runWith(
     // The command has no caller any more. It must be gone before a supervisor of our own is.
     const request = { name, all: false, reason: "the attachment of clawsec run broke" };
     await call(client, client.kill, request, 30_000).catch(() => undefined);
-    if (!(error instanceof ReaderGone)) throw error;
-    // As a command ends that writes into a closed pipe; its shell knows why.
-    io.exit = 128 + constants.signals.SIGPIPE;
-  }
-}
     if (error instanceof Interrupted) {
       say(io, error.message);
       io.exit = 128 + error.signal;
       return;
     }
+    if (!(error instanceof ReaderGone)) throw error;
+    // As a command ends that writes into a closed pipe; its shell knows why.
+    io.exit = 128 + constants.signals.SIGPIPE;
+  }
+}
 
 /** What the default policy wants to know: the folder to work in, and as whom. */
 function here(): Record<string, string> {

@@ -6,18 +6,20 @@ import type { Command } from "commander";
 import { call, sentence } from "../../common/grpc.js";
 import { makeLog } from "../../common/log.js";
 import { isLive } from "../../common/verdict.js";
+import { WITHOUT } from "../../common/without.js";
 import { AlreadyRunning } from "../../supervisor/control/server.js";
 import { endLoader, startTimeOf } from "../../supervisor/loader/process.js";
 import { supervisorServes, withLoader, withSupervisor } from "../connect.js";
 import { CliError, Exit } from "../exit-codes.js";
 import { killLine } from "../format.js";
-import { type Io, print, printJson, say } from "../io.js";
-import { milliseconds, repeated, variable } from "../options.js";
+import { type Io, print, printJson, say, withoutOf } from "../io.js";
+import { milliseconds, repeated, variable, without } from "../options.js";
 import { start } from "./run.js";
 
 interface UpOptions {
   policy: string[];
   var: Record<string, string>;
+  without?: string[];
   detach?: boolean;
   json?: boolean;
 }
@@ -36,6 +38,11 @@ export function addUpCommands(program: Command, io: Io): void {
       [],
     )
     .option("--var <name=value>", "a value for the policies' variables (may be repeated)", variable, {})
+    .option(
+      "--without <mechanisms>",
+      `what the loader leaves unused, as if the kernel did not have it, with commas between: ${WITHOUT.join(", ")} (default: CLAWSEC_WITHOUT)`,
+      without,
+    )
     .option("-d, --detach", "in the background, log in <state>/supervisor.log")
     .option("--json", "with --detach: one JSON document")
     .action((options: UpOptions) => (options.detach ? upDetached(io, options) : up(io, options)));
@@ -56,7 +63,12 @@ async function up(io: Io, options: UpOptions): Promise<void> {
     io.signal?.addEventListener("abort", () => done("the end of the caller"), { once: true });
   });
   const { startSupervisor } = await import("../../supervisor/daemon.js");
-  const supervisor = await startSupervisor({ paths: io.paths, log, spawnLoader: true });
+  const supervisor = await startSupervisor({
+    paths: io.paths,
+    log,
+    spawnLoader: true,
+    ...withoutOf(io, options.without),
+  });
   try {
     await startPolicies(io, options);
   } catch (error) {
@@ -80,7 +92,7 @@ async function upDetached(io: Io, options: UpOptions): Promise<void> {
   if (script === undefined) throw new CliError(Exit.failed, "The CLI does not know its own path.");
   mkdirSync(io.paths.state, { recursive: true, mode: 0o700 });
   const log = openSync(io.paths.supervisorLog, "a", 0o600);
-  const child = spawn(process.execPath, [script, "up"], {
+  const child = spawn(process.execPath, [script, "up", ...withoutArguments(options)], {
     detached: true,
     cwd: "/",
     stdio: ["ignore", log, log],
@@ -108,6 +120,9 @@ async function upDetached(io: Io, options: UpOptions): Promise<void> {
   if (options.json) printJson(io, { pid: child.pid, socket: io.paths.controlSocket, sandboxes: names });
   else print(io, `The supervisor serves ${io.paths.controlSocket} (pid ${child.pid}).`);
 }
+
+const withoutArguments = ({ without: names }: UpOptions) =>
+  names === undefined ? [] : ["--without", names.join()];
 
 /** Serving, and with its loader. */
 async function ready(io: Io): Promise<boolean> {

@@ -82,6 +82,41 @@ test("a later process with the loader's pid is not taken for it, and not ended",
   expect(startTimeOf(process.pid)).not.toBe(undefined);
 });
 
+test("what is to be left unused reaches the loader, and is all that it is told", async () => {
+  vi.stubEnv("CLAWSEC_WITHOUT", "raw_tp");
+  program('echo "without: ${CLAWSEC_WITHOUT-}" > "$CLAWSEC_STATE_DIR/seen"; exit 70');
+  const seen = async (without: string[] | undefined) => {
+    link.close();
+    link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: true, without, ingest: () => 0 });
+    await failure();
+    return readFileSync(join(paths.state, "seen"), "utf8");
+  };
+  expect(await seen(["tp_btf", "wait-killable"])).toBe("without: tp_btf,wait-killable\n");
+  expect(await seen([])).toBe("without: \n");
+  expect(await seen(undefined)).toBe("without: raw_tp\n");
+});
+
+test("a loader that runs already and uses what is to be left unused is refused, and one that does not is taken", async () => {
+  program("exit 70");
+  const { mkdirSync } = await import("node:fs");
+  mkdirSync(paths.runtime);
+  const loader = new ScriptedLoader(paths.loaderSocket);
+  loader.without = ["tp_btf"];
+  await loader.start();
+  const start = async (without: string[] | undefined) => {
+    link.close();
+    link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: true, without, ingest: () => 0 });
+    return await link.start(1500);
+  };
+  for (const without of [["tp_btf"], undefined]) expect((await start(without)).loaderBootId).toBe("boot-1");
+  await expect(start(["wait-killable"])).rejects.toThrow(
+    "leaves tp_btf unused, and not wait-killable. End it with clawsec down first.",
+  );
+  await expect(start([])).rejects.toThrow("leaves tp_btf unused, and not nothing");
+  link.close();
+  loader.stop();
+});
+
 test("a loader that runs is used, and none is started beside it", async () => {
   program("exit 70");
   const { mkdirSync } = await import("node:fs");

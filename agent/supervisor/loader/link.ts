@@ -34,6 +34,8 @@ export interface LinkOptions {
   readonly log: Logger;
   /** Starts a loader when none answers. */
   readonly spawn: boolean;
+  /** What the loader leaves unused, sorted; undefined: whatever it does. */
+  readonly without?: readonly string[] | undefined;
   /** Makes events durable; returns the sequence that may be acknowledged. Throwing acknowledges nothing. */
   readonly ingest: (bootId: string, events: readonly Event[]) => number;
 }
@@ -115,7 +117,10 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
     if (refused !== undefined) throw new NoLoader(refused, true);
     for (;;) {
       const failure = await this.#connect();
-      if (this.#state.kind === "connected") return this.#state.hello;
+      if (this.#state.kind === "connected") {
+        this.#checkWithout(this.#state.hello);
+        return this.#state.hello;
+      }
       if (performance.now() > until || failure.fatal) {
         const tail = this.#spawned ? loaderLogTail(this.#options.paths, this.#logFrom) : "";
         const log = tail === "" ? "" : ` The end of ${this.#options.paths.loaderLog}:\n${tail}`;
@@ -124,6 +129,17 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
       }
       await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS));
     }
+  }
+
+  /** A loader that was found does not become another one. */
+  #checkWithout({ without: found }: HelloResponse): void {
+    const { without: wanted } = this.#options;
+    if (wanted === undefined || wanted.join() === [...found].sort().join()) return;
+    const words = (names: readonly string[]) => (names.length === 0 ? "nothing" : names.join(", "));
+    throw new NoLoader(
+      `The loader that runs already leaves ${words(found)} unused, and not ${words(wanted)}. End it with clawsec down first.`,
+      false,
+    );
   }
 
   /** Sends a decision. While disconnected it is dropped: the loader asks again on the next connection. */
@@ -176,9 +192,10 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
     try {
       this.#exit = undefined;
       this.#logFrom = loaderLogEnd(paths);
-      const { pid } = spawnLoader(paths, (code) => {
+      const ended = (code: number | null) => {
         this.#exit = code;
-      });
+      };
+      const { pid } = spawnLoader(paths, ended, this.#options.without);
       this.#spawned = true;
       log.info({ pid, log: paths.loaderLog }, "started the loader");
       return undefined;

@@ -21,11 +21,13 @@ export function notRoot(uid = process.getuid?.()): string | undefined {
 
 /**
  * Starts the loader detached, with its output in <state>/loader.log. It serves its socket some time later.
- * `ended` is told the exit code (null for a signal) should it end while we live.
+ * `ended` is told the exit code (null for a signal) should it end while we live. `without`: mechanisms that it leaves
+ * unused; undefined: those of the environment.
  */
 export function spawnLoader(
   paths: Paths,
   ended: (code: number | null) => void,
+  without: readonly string[] | undefined = undefined,
   environment: NodeJS.ProcessEnv = process.env,
 ): LoaderProcess {
   const binary = loaderBinary(environment);
@@ -33,13 +35,17 @@ export function spawnLoader(
   mkdirSync(paths.runtime, { recursive: true, mode: 0o755 });
   mkdirSync(paths.state, { recursive: true, mode: 0o700 });
   const log = openSync(paths.loaderLog, "a", 0o600);
+  // What is said here is all of it, whatever the environment says.
+  const { CLAWSEC_WITHOUT: inherited, ...plain } = environment;
+  const unused = without?.join() ?? inherited ?? "";
   try {
     const child = spawn(binary, [], {
       detached: true,
       cwd: "/",
       stdio: ["ignore", log, log],
       env: {
-        ...environment,
+        ...plain,
+        ...(unused === "" ? {} : { CLAWSEC_WITHOUT: unused }),
         CLAWSEC_RUNTIME_DIR: paths.runtime,
         CLAWSEC_STATE_DIR: paths.state,
         CLAWSEC_SHIM: init,

@@ -7,9 +7,8 @@ use std::time::Duration;
 use clawsec_core::{Without, pb};
 use common::{World, allow, args, deny, hold, programs};
 
-const INTERRUPTIBLE: Without =
-    Without { wait_killable: true, typed_tracepoints: false, raw_tracepoints: false };
-const RAW: Without = Without { wait_killable: false, typed_tracepoints: true, raw_tracepoints: false };
+const INTERRUPTIBLE: Without = Without { wait_killable: true, ..Without::NOTHING };
+const RAW: Without = Without { typed_tracepoints: true, ..Without::NOTHING };
 
 fn storm(world: &World) -> common::Actor {
     world.start(&args([&"storm", &programs().effect, &world.folder.path(), &"ran"]))
@@ -57,6 +56,41 @@ fn a_call_that_signals_interrupt_is_asked_about_once_and_its_answer_is_used_once
             if allowed { ("exit 0\n".into(), 1) } else { (format!("exit {}\n", libc::EACCES), 0) };
         assert_eq!((actor.wait().stdout, world.count("ran")), (said, ran));
         assert_eq!(world.questions(), 1, "a storm of signals asks once");
+    }
+}
+
+#[test]
+fn an_interrupted_call_that_comes_again_with_other_arguments_is_another_question_with_its_own_answer() {
+    for (first, second, newer_first) in
+        [(true, false, false), (false, true, false), (true, false, true), (false, true, true)]
+    {
+        let world = World::without(INTERRUPTIBLE, |_| deny());
+        world.asker.keep_open();
+        let actor =
+            world.start(&args([&"storm-changed", &programs().effect, &world.folder.path(), &"ran", &"run"]));
+        let of_ran = world.take_hold();
+        std::fs::write(world.path("change"), "").unwrap();
+        let of_run = world.take_hold();
+        let names: Vec<String> = world.execs().into_iter().map(|exec| exec.argv[2].clone()).collect();
+        assert_eq!(names, ["ran", "run"]);
+        let said = |allowed| if allowed { allow() } else { deny() };
+        // What was said about the call as it was must not be said about the call as it is, in whichever order it comes.
+        if newer_first {
+            of_run.answer(said(second));
+            std::thread::sleep(Duration::from_millis(300));
+            of_ran.try_answer(said(first));
+        } else {
+            of_ran.try_answer(said(first));
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!((world.count("ran"), world.count("run")), (0, 0));
+            of_run.answer(said(second));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        calm(&world);
+        let (ended, ran) =
+            if second { ("exit 0\n".into(), 1) } else { (format!("exit {}\n", libc::EACCES), 0) };
+        assert_eq!((actor.wait().stdout, world.count("run"), world.count("ran")), (ended, ran, 0));
+        assert_eq!(world.questions(), 2);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line and what the process's end means.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -73,8 +74,8 @@ pub struct Options {
     pub socket_uid: Option<u32>,
 
     /// Mechanisms of the kernel that are left unused, with commas between them, as if the kernel did not have them: to see
-    /// how a lesser kernel behaves. Each has a stricter or slower one in its place, and where there is none, the loader
-    /// does not start. Nothing is permitted by it.
+    /// how a lesser kernel behaves. Each has a stricter or slower one in its place; where there is none, the loader does not
+    /// start, or a sandbox that needs it is refused. Nothing is permitted by it.
     #[arg(long, value_name = "FEATURE", value_enum, value_delimiter = ',', env = "CLAWSEC_WITHOUT")]
     pub without: Vec<Feature>,
 
@@ -100,7 +101,17 @@ impl Options {
             typed_tracepoints: has(Feature::TpBtf),
             raw_tracepoints: has(Feature::RawTp),
             wait_killable: has(Feature::WaitKillable),
+            cgroup_memory: has(Feature::CgroupMemory),
+            cgroup_pids: has(Feature::CgroupPids),
+            cgroup_cpu: has(Feature::CgroupCpu),
         }
+    }
+
+    /// The names of `--without`, sorted, each once.
+    pub fn without_names(&self) -> Vec<String> {
+        let names = self.without.iter().filter_map(ValueEnum::to_possible_value);
+        let names: BTreeSet<String> = names.map(|value| value.get_name().to_owned()).collect();
+        names.into_iter().collect()
     }
 }
 
@@ -115,6 +126,15 @@ pub enum Feature {
     RawTp,
     /// Calls that wait for their answer whatever signal comes.
     WaitKillable,
+    /// The memory limit of cgroups. A sandbox is refused unless its policy waives it.
+    #[value(name = "cgroup.memory")]
+    CgroupMemory,
+    /// The limit of processes of cgroups. A sandbox is refused unless its policy waives it.
+    #[value(name = "cgroup.pids")]
+    CgroupPids,
+    /// The cpu limit of cgroups. A sandbox is refused unless its policy waives it.
+    #[value(name = "cgroup.cpu")]
+    CgroupCpu,
 }
 
 /// Format of the log.
@@ -131,6 +151,17 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn what_is_left_unused_is_told_by_the_names_that_said_so() {
+        let line = ["clawsec-loader", "--shim", "/s", "--without", "wait-killable,cgroup.pids,tp_btf,tp_btf"];
+        let options = Options::parse_from(line);
+        assert_eq!(options.without_names(), ["cgroup.pids", "tp_btf", "wait-killable"]);
+        let without =
+            Without { typed_tracepoints: true, wait_killable: true, cgroup_pids: true, ..Without::NOTHING };
+        assert_eq!(options.without(), without);
+        assert!(Options::try_parse_from(["clawsec-loader", "--shim", "/s", "--without", "seccomp"]).is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent_and_its_help_names_every_exit_code() {

@@ -69,7 +69,8 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     };
     let host = Host::open(setup).await.map_err(|why| failure(Exit::Unavailable, why))?;
     let boot_id = process::boot_id().map_err(internal)?;
-    let service = Service { broker, spool, host: Arc::clone(&host), boot_id };
+    let service =
+        Service { broker, spool, host: Arc::clone(&host), boot_id, without: options.without_names() };
 
     let socket = Arc::new(socket);
     tracing::info!(socket = %socket.path().display(), "ready");

@@ -24,6 +24,8 @@ pub struct Service {
     pub host: Arc<Host>,
     /// Of this run.
     pub boot_id: String,
+    /// What `--without` names.
+    pub without: Vec<String>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -60,12 +62,14 @@ impl Loader for Service {
             loader_boot_id: self.boot_id.clone(),
             kernel_release: process::kernel_release(),
             capabilities: self.host.capabilities(),
+            without: self.without.clone(),
         }))
     }
 
     async fn probe(&self, _: Request<pb::ProbeRequest>) -> Answer<pb::ProbeResponse> {
         let host = Arc::clone(&self.host);
-        to_its_end(async move { Ok(pb::ProbeResponse { capabilities: host.probe().await }) }).await
+        let without = self.without.clone();
+        to_its_end(async move { Ok(pb::ProbeResponse { capabilities: host.probe().await, without }) }).await
     }
 
     async fn create_sandbox(

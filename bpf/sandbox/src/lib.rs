@@ -31,6 +31,7 @@ mod error;
 mod io;
 mod layout;
 mod lifecycle;
+mod limits;
 mod probe;
 mod rootfs;
 mod runc;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup::{Cgroups, move_process};
 use crate::error::{Context, Error, Result};
-use crate::{apparmor, runc, seccomp, secrets, sys};
+use crate::{apparmor, limits, runc, seccomp, secrets, sys};
 
 /// `LANDLOCK_ACCESS_FS_READ_FILE`.
 const READ_FILE: u64 = 1 << 2;
@@ -21,7 +21,7 @@ const NEEDED_ABI: u32 = 3;
 
 /// Tries everything. `instance` names the cgroups that are made and removed again. Blocks for some ten milliseconds.
 pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
-    vec![
+    let mut capabilities = vec![
         capability(
             "runc",
             "install runc 1.1 or newer",
@@ -48,7 +48,9 @@ pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
                 .map(|()| ("a detached tmpfs that is never swapped was made".into(), String::new())),
         ),
         probe_apparmor(),
-    ]
+    ];
+    capabilities.extend(limits::probe(&format!("clawsec-{instance}"), without));
+    capabilities
 }
 
 /// Tries AppArmor alone. A sandbox whose policy waives it runs without.

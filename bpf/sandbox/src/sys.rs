@@ -155,6 +155,84 @@ pub fn fork_sleeper() -> io::Result<i32> {
     }
 }
 
+/// A child that does `work` when a byte comes from `wait`, and ends with its code; at an end of file it does nothing.
+/// `work` may only make async-signal-safe calls and touch memory that was there before. The caller reaps it.
+pub fn fork_worker(wait: BorrowedFd<'_>, work: impl FnOnce() -> i32) -> io::Result<i32> {
+    // SAFETY: the child only makes async-signal-safe calls and never returns.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let mut byte = 0u8;
+            // SAFETY: nothing of what owned the descriptors runs in this process, and the shims' sockets must not be
+            // kept open here; `byte` is valid for one byte; _exit does not return.
+            unsafe {
+                libc::dup2(wait.as_raw_fd(), 0);
+                libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32);
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                let told = libc::read(0, (&raw mut byte).cast(), 1) == 1;
+                libc::_exit(if told { work() } else { 125 })
+            }
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// For [`fork_worker`]: forks once. 0, or the error's number.
+pub fn fork_once() -> i32 {
+    // SAFETY: the child ends at once; no status is asked for.
+    unsafe {
+        match libc::fork() {
+            -1 => io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
+            0 => libc::_exit(0),
+            pid => {
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+                0
+            }
+        }
+    }
+}
+
+/// For [`fork_worker`]: takes memory. 0, or ENOMEM.
+///
+/// First as a BPF array, which the kernel refuses beyond a limit without killing anybody and without a report in its log;
+/// only where BPF's memory is not charged (`cgroup.memory=nobpf`), by pages of its own, for which it is killed.
+pub fn take_memory(bytes: u32) -> i32 {
+    const BPF_MAP_CREATE: libc::c_int = 0;
+    const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    // union bpf_attr: map_type, key_size, value_size, max_entries, and zeros.
+    let attributes = [BPF_MAP_TYPE_ARRAY, 4, bytes, 1, 0, 0, 0, 0];
+    // SAFETY: the kernel reads as many bytes as are said.
+    let map = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, attributes.as_ptr(), size_of_val(&attributes))
+    };
+    if map < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM) {
+        return libc::ENOMEM;
+    }
+    let length = bytes as usize;
+    // SAFETY: a new mapping of its own, written within its length.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let pages =
+            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if pages == libc::MAP_FAILED {
+            return libc::EIO;
+        }
+        for offset in (0..length).step_by(4096) {
+            pages.cast::<u8>().add(offset).write_volatile(1);
+        }
+    }
+    0
+}
+
+/// For [`fork_worker`]: never rests, until it is killed or some seconds are over.
+pub fn spin() -> i32 {
+    let begin = std::time::Instant::now();
+    while begin.elapsed().as_secs() < 20 {
+        std::hint::spin_loop();
+    }
+    0
+}
+
 /// Sets a terminal's size.
 pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
     let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

@@ -70,6 +70,12 @@ impl Hold {
         self.decisions.send(pb::Decision { question_id, epoch, ..decision }).unwrap();
     }
 
+    /// As [`Hold::answer`], for a question that may be over.
+    pub fn try_answer(&self, decision: pb::Decision) {
+        let (question_id, epoch) = (self.question.id, self.question.epoch);
+        let _ = self.decisions.send(pb::Decision { question_id, epoch, ..decision });
+    }
+
     pub fn decide(&self, verdict: pb::Verdict) {
         self.decisions.send(decision(verdict, "person")).unwrap();
     }

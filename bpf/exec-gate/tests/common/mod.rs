@@ -65,8 +65,8 @@ fn as_told() -> Without {
     let named = std::env::var("CLAWSEC_TEST_WITHOUT").unwrap_or_default();
     Without {
         typed_tracepoints: named.contains("tp_btf"),
-        raw_tracepoints: false,
         wait_killable: named.contains("wait-killable"),
+        ..Without::NOTHING
     }
 }
 

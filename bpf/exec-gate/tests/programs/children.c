@@ -156,6 +156,38 @@ static int storm(char **argv) {
     return 0;
 }
 
+// storm-changed PATH FOLDER NAME OTHER: as storm, and once the file "change" appears, the call is made again with OTHER in
+// NAME's place. They differ in one byte, so that no other name is ever there.
+static int storm_changed(char **argv) {
+    char *name = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (name == MAP_FAILED)
+        fail("mmap");
+    strcpy(name, argv[2]);
+    char *const call[] = {argv[0], argv[1], name, NULL};
+    pid_t child = fork();
+    if (child == 0) {
+        execv(call[0], call);
+        _exit(errno);
+    }
+    pid_t stormer = fork();
+    if (stormer == 0) {
+        while (access("calm", F_OK)) {
+            if (access("change", F_OK) == 0)
+                strcpy(name, argv[3]);
+            for (int i = 0; i < 100; i++) {
+                kill(child, SIGSTOP);
+                kill(child, i % 3 ? SIGCONT : SIGWINCH);
+            }
+        }
+        kill(child, SIGCONT);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    report_status(status);
+    return 0;
+}
+
 // storms TRIES PATH [ARGUMENT...]: as many commands, one after the other, each stopped, continued and in the end
 // killed by another process while it is decided about; and the next one takes its place.
 static int storms(char **argv) {
@@ -257,6 +289,7 @@ const struct mode child_modes[] = {
     {"orphan", orphan},
     {"killed", kill_held},
     {"storm", storm},
+    {"storm-changed", storm_changed},
     {"storms", storms},
     {"spawn", spawn},
     {"exec-threads", exec_threads},
