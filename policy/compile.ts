@@ -107,6 +107,7 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
         mount.origin,
       );
   }
+  explainHealthCheck(policy, report);
   const secretFiles = lowerSecrets(policy, view, capabilities, report);
   const seccomp = lowerSeccomp(inputs.arch ?? "x64", { notifyNames: files.notifyNames });
   report.checkWaivers(new Set([...policy.exec, ...policy.file, ...policy.network].map((rule) => rule.id)));
@@ -183,6 +184,19 @@ function checkFolders(policy: Policy, view: View, report: Report): void {
       );
     }
   }
+}
+
+/** No layer: the supervisor has it run, and each of its execs is decided like any other. */
+function explainHealthCheck({ sandbox: { healthCheck, origin } }: Policy, report: Report): void {
+  if (healthCheck === undefined) return;
+  const { subject, intervalMs, timeoutMs } = healthCheck;
+  report.explain(
+    "health check",
+    "run",
+    "supervisor",
+    `as ${subject} every ${intervalMs / 1000} s, killed after ${timeoutMs / 1000} s; the rules of exec decide about it`,
+    origin,
+  );
 }
 
 function lowerSecrets(

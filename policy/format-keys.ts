@@ -32,6 +32,7 @@ export const SANDBOX = [
   "mounts",
   "limits",
   "publish",
+  "healthCheck",
   "supervisorGrace",
 ];
 export const RULE = [
@@ -80,6 +81,7 @@ export const NETWORK_RULE = [
   ...RULE.slice(RULE.indexOf("method") + 1),
 ];
 export const MOUNT = ["type", "source", "target", "mode", "exec", "optional", "size"];
+export const HEALTH_CHECK = ["command", "subject", "interval", "timeout", "retries", "startPeriod"];
 export const SUBJECT = ["name", "enters", "entry", "files", "loopback"];
 export const WAY = ["from", "executable", "script", "argv"];
 export const CASE = ["name", "subject", "at", "exec", "file", "network", "expect"];

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { formatPolicy } from "./format.js";
-import { CASE, NETWORK_RULE, RULE, SANDBOX, TOP } from "./format-keys.js";
+import { CASE, HEALTH_CHECK, NETWORK_RULE, RULE, SANDBOX, TOP } from "./format-keys.js";
 import { CASE as CASE_MAPPING, POLICY_TEST } from "./language/actions.js";
 import { POLICY } from "./language/policy.js";
 import { EXEC_RULE, FILE_RULE, NETWORK_RULE as NETWORK } from "./language/rules.js";
-import { SANDBOX as SANDBOX_MAPPING } from "./language/sandbox.js";
+import { HEALTH_CHECK as HEALTH_CHECK_MAPPING, SANDBOX as SANDBOX_MAPPING } from "./language/sandbox.js";
 import { keysOf, type Mapping } from "./language/shape.js";
 import { parsePolicy } from "./schema.js";
 import { policyText } from "./testing/policy.js";
@@ -178,6 +178,7 @@ test("the order names every key of the language, so that none is forgotten", () 
     [RULE, FILE_RULE],
     [NETWORK_RULE, NETWORK],
     [SANDBOX, SANDBOX_MAPPING],
+    [HEALTH_CHECK, HEALTH_CHECK_MAPPING],
     [TOP, POLICY],
     [TOP, POLICY_TEST],
     [CASE, CASE_MAPPING],

@@ -16,7 +16,7 @@ import {
 } from "yaml";
 import type { Diagnostic } from "./diagnostics.js";
 import { giveBackComments } from "./format-comments.js";
-import { CASE, MOUNT, NETWORK_RULE, RULE, SANDBOX, SUBJECT, TOP, WAY } from "./format-keys.js";
+import { CASE, HEALTH_CHECK, MOUNT, NETWORK_RULE, RULE, SANDBOX, SUBJECT, TOP, WAY } from "./format-keys.js";
 import { type Node, readYaml } from "./parse.js";
 
 /** The formatted text, or why the file is left as it is. */
@@ -120,6 +120,7 @@ function orderTop(top: YAMLMap): void {
       order(value, SANDBOX);
       each(value.get("mounts", true), (mount) => order(mount, MOUNT));
       order(value.get("user", true), ["uid", "gid", "name"]);
+      order(value.get("healthCheck", true), HEALTH_CHECK);
     }
     if (name === "subjects") each(value, orderSubject);
     if (name === "exec" || name === "file") each(value, (rule) => order(rule, RULE));

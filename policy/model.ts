@@ -263,6 +263,21 @@ export interface Limits {
   readonly tmpfsBytes: number;
 }
 
+/** A command that says whether the sandbox's main command does what it should, run again and again. */
+export interface HealthCheck {
+  /** Never empty. */
+  readonly command: readonly string[];
+  /** A subject of the policy. */
+  readonly subject: string;
+  /** From the start to the first check, and from the end of each to the next. */
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Failed checks in a row after which the sandbox is unhealthy. */
+  readonly retries: number;
+  /** How long after the start failed checks do not count, until one has succeeded; 0: all count. */
+  readonly startPeriodMs: number;
+}
+
 export interface SandboxModel {
   readonly backend: "runc";
   /** Empty: whoever runs it names the command. */
@@ -276,6 +291,8 @@ export interface SandboxModel {
   readonly mounts: readonly Mount[];
   readonly limits: Limits;
   readonly publish: readonly Publish[];
+  /** Undefined: nothing is checked. */
+  readonly healthCheck: HealthCheck | undefined;
   /** How long a question waits for a supervisor that is away. */
   readonly supervisorGraceMs: number;
   readonly origin: Origin;

@@ -76,7 +76,11 @@ function readPolicy(
   const subjects = readSubjects(context, layers);
   const sandboxes = nodes("sandbox");
   if (sandboxes.length === 0) main.require("sandbox", "A policy, or one that it extends, says what exists.");
-  const sandbox = readSandbox(context, sandboxes);
+  const sandbox = readSandbox(
+    context,
+    sandboxes,
+    subjects.map((s) => s.name),
+  );
   const files = layers.map((layer) => layer.file);
   const setting = (layer: number): RuleSetting => ({
     subjects: subjects.map((s) => s.name),

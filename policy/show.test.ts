@@ -27,6 +27,7 @@ sandbox:
     - { type: tmpfs, target: /scratch, size: 12345, exec: true }
   limits: { memory: 300Mi, cpus: 0.5 }
   publish: [{ host: "[::1]:8080", sandbox: 80 }]
+  healthCheck: { command: [/bin/true, "$$x"], subject: tool, interval: 7s, retries: 5, startPeriod: 90s }
   supervisorGrace: 1500ms
 subjects:
   - { name: main, loopback: { ports: [80, 81] } }

@@ -8,6 +8,7 @@ import type {
   ArgvPattern,
   ExecRule,
   FileRule,
+  HealthCheck,
   HoldTerms,
   Mount,
   NetworkRule,
@@ -66,6 +67,7 @@ function flat(policy: Policy): Members {
           sandbox: sandboxPort,
         })),
       ),
+      healthCheck: sandbox.healthCheck && healthCheck(sandbox.healthCheck),
       supervisorGrace: duration(sandbox.supervisorGraceMs),
     }),
     subjects: policy.subjects.map(subject),
@@ -90,6 +92,17 @@ function mount(m: Mount): Members {
     mode: m.mode,
     exec: m.exec ? undefined : false,
     optional: m.optional || undefined,
+  });
+}
+
+function healthCheck(check: HealthCheck): Members {
+  return present({
+    command: check.command,
+    subject: check.subject,
+    interval: duration(check.intervalMs),
+    timeout: duration(check.timeoutMs),
+    retries: check.retries,
+    startPeriod: check.startPeriodMs === 0 ? undefined : duration(check.startPeriodMs),
   });
 }
 

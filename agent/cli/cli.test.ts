@@ -60,6 +60,8 @@ describe("exit codes", () => {
     [["audit", "search", "--kind", "sandwich"], 2, /One of exec/],
     [["audit", "search", "--since", "yesterday"], 2, /10m/],
     [["explain"], 2, /Name a policy file/],
+    [["up", "--without", "tp_btf,seccomp"], 2, /"seccomp" cannot be left unused.*wait-killable/],
+    [["up", "--help"], 0, /--without <mechanisms>[\s\S]*cgroup\.pids/],
     [["policy", "check", "/nonexistent.yaml"], 1, /cannot be read/],
   ])("%j ends with %d", async (args, code, words) => {
     const result = await cli(args);
@@ -129,6 +131,66 @@ describe("doctor", () => {
       required: true,
     });
     world.loader.capabilities = capabilities();
+  });
+
+  test("what the loader was told to leave unused is named, and nothing is where nothing was", async () => {
+    expect((await cli(["doctor"])).out).not.toContain("unused");
+    expect(JSON.parse((await cli(["doctor", "--json"])).out).without).toEqual([]);
+    world.loader.without = ["tp_btf", "wait-killable"];
+    expect((await cli(["doctor"])).out).toContain(
+      "Left unused, because the loader was told so: tp_btf, wait-killable.",
+    );
+    expect(JSON.parse((await cli(["doctor", "--json"])).out).without).toEqual(["tp_btf", "wait-killable"]);
+    world.loader.without = [];
+  });
+
+  test("a variable that names what cannot be left unused is a wrong command line, before anything is started", async () => {
+    const result = await cli(["doctor"], { ...nowhere(), environment: { CLAWSEC_WITHOUT: "everything" } });
+    expect(result).toMatchObject({ code: 2, out: "" });
+    expect(result.err).toContain('CLAWSEC_WITHOUT: "everything" cannot be left unused');
+  });
+});
+
+describe("health", () => {
+  test("ps and status show it, with the reason and the rule, in words and in JSON", async () => {
+    let code = 0;
+    world.loader.executed = (command) => {
+      command.on("error", () => undefined);
+      command.once("data", async () => {
+        command.write({ output: { $case: "started", value: { pid: 4321, sandboxPid: 2 } } });
+        if (code === 126) {
+          const event = denied(++told);
+          await world.loader.emit({ ...event, process: { ...event.process, pid: 4321 } as never });
+        }
+        command.write({ output: { $case: "exit", value: { code, signal: 0 } } });
+        command.end();
+      });
+    };
+    let told = 100;
+    const check = "healthCheck: { command: [/usr/bin/git], interval: 10ms }";
+    const path = world.policy(["{ id: rest, executable: /usr/bin/**, action: allow }"], "box", [check]);
+    await cli(["kill", "--all"]);
+    await cli(["run", "-d", "-p", path]);
+    const until = async (words: RegExp) => {
+      for (let attempt = 0; attempt < 500; attempt++) {
+        const { out } = await cli(["ps"]);
+        if (words.test(out)) return out;
+        await new Promise((done) => setTimeout(done, 10));
+      }
+      throw new Error(`ps never said ${words}.`);
+    };
+    await until(/^box +running \(healthy\) /m);
+    expect((await cli(["status"])).out).not.toContain("unhealthy");
+    code = 126;
+    const out = await until(/^box +running \(unhealthy\) /m);
+    expect(out).toContain(
+      "box is unhealthy; its last health check: denied by rule exec/no-git: git may not push\n",
+    );
+    expect((await cli(["status"])).out).toMatch(/1 live, 1 unhealthy/);
+    const [sandbox] = JSON.parse((await cli(["ps", "--json"])).out).sandboxes;
+    expect(sandbox.health).toMatchObject({ state: "unhealthy", rule: "exec/no-git" });
+    await cli(["kill", "--all"]);
+    expect((await cli(["ps", "--all"])).out).not.toContain("healthy");
   });
 });
 

@@ -1,5 +1,5 @@
 /** How things look: stable JSON shapes, and cells for tables. */
-import type { AuditRecord, Hold } from "../../proto/gen/clawsec/v1/control.js";
+import type { AuditRecord, Health, Hold } from "../../proto/gen/clawsec/v1/control.js";
 import {
   type Capability,
   CapabilityState,
@@ -8,16 +8,17 @@ import {
   type SandboxInfo,
 } from "../../proto/gen/clawsec/v1/loader.js";
 import { actionJson } from "../common/action.js";
-import { outcomeWord, stateWord, verdictWord } from "../common/verdict.js";
+import { healthWord, outcomeWord, stateWord, verdictWord } from "../common/verdict.js";
 
-/** A sandbox as JSON. */
-export function sandboxJson(info: SandboxInfo): unknown {
+/** A sandbox as JSON; `health`: where its policy has a health check. */
+export function sandboxJson(info: SandboxInfo, health?: Health): unknown {
   const { state, exit, publish, ...rest } = info;
   return {
     ...rest,
     state: stateWord(state),
     exit: exit === undefined ? null : { code: exit.code, signal: exit.signal },
     publish: publish.map(({ hostIp, hostPort, sandboxPort }) => ({ hostIp, hostPort, sandboxPort })),
+    health: health === undefined ? null : { ...health, state: healthWord(health.state) },
   };
 }
 

@@ -1,5 +1,5 @@
 /** Words for the contract's enums: the same in audit, output and JSON. */
-import { HoldOutcome } from "../../proto/gen/clawsec/v1/control.js";
+import { HealthState, HoldOutcome } from "../../proto/gen/clawsec/v1/control.js";
 import { FileOperation, SandboxState, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 
 /** "allow", "deny", "hold", "log", "ask"; "" for none. */
@@ -55,6 +55,20 @@ export function stateWord(state: SandboxState): string {
       return "exited";
     case SandboxState.KILLED:
       return "killed";
+    default:
+      return "unknown";
+  }
+}
+
+/** "starting", "healthy", "unhealthy". */
+export function healthWord(state: HealthState): string {
+  switch (state) {
+    case HealthState.STARTING:
+      return "starting";
+    case HealthState.HEALTHY:
+      return "healthy";
+    case HealthState.UNHEALTHY:
+      return "unhealthy";
     default:
       return "unknown";
   }

@@ -19,6 +19,7 @@ import { ControlSocket } from "./control/server.js";
 import { controlService } from "./control/service.js";
 import { Decider } from "./decide/decider.js";
 import { RateBook } from "./decide/rates.js";
+import { HealthMonitor } from "./health/monitor.js";
 import { HoldBook } from "./holds/book.js";
 import { HoldStore } from "./holds/store.js";
 import { LoaderLink, NoLoader } from "./loader/link.js";
@@ -32,12 +33,12 @@ export interface SupervisorOptions {
   readonly log: Logger;
   /** Starts a loader when none answers. */
   readonly spawnLoader: boolean;
-  /** How long the loader may take, after a connect, to ask again about what it holds. */
   /**
    * Mechanisms of the kernel that the loader leaves unused. A loader that runs already and leaves others unused is an
    * error; undefined: it is taken as it is.
    */
   readonly without?: readonly string[] | undefined;
+  /** How long the loader may take, after a connect, to ask again about what it holds. */
   readonly holdGraceMs?: number;
   /** How long the first connect to the loader may take. */
   readonly loaderTimeoutMs?: number;
@@ -69,7 +70,9 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
     const socket = new ControlSocket(paths.controlSocket, log);
     closers.push(() => socket.close());
     await socket.claim();
-    const sandboxes = new SandboxRegistry(new SandboxStore(paths.sandboxesDb));
+    const sandboxes = new SandboxRegistry(new SandboxStore(paths.sandboxesDb), (name) =>
+      health.look(name, sandboxes.get(name)),
+    );
     closers.push(() => sandboxes.close());
     const audit = new AuditStore(paths.auditDb, (hash, rule) => sandboxes.ruleNote(hash, rule));
     closers.push(() => audit.close());
@@ -81,15 +84,25 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
       paths,
       log,
       spawn: options.spawnLoader,
+      without: options.without,
       ingest: (bootId, events) => {
         const { upTo } = audit.ingest(bootId, events);
-        for (const event of events) sandboxEvent(parts, event);
-      without: options.without,
+        for (const event of events) {
+          health.event(event);
+          sandboxEvent(parts, event);
+        }
         return upTo;
       },
     });
     closers.push(() => link.close());
     spawned = () => link.spawned;
+    const health = new HealthMonitor({
+      log,
+      client: () => link.client(),
+      append: (record) => audit.append(record),
+      heldBy: (name, pid) => holds.list(name).find(({ id }) => holds.holds(id, pid))?.rule,
+    });
+    closers.push(() => health.close());
     const decider = new Decider({
       holds,
       rates,
@@ -97,7 +110,7 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
       sandbox: (name) => sandboxes.get(name),
       send: (decision) => link.decide(decision),
     });
-    const parts: Parts = { paths, log, startedUs, audit, holds, link, sandboxes, decider, socket };
+    const parts: Parts = { paths, log, startedUs, audit, holds, health, link, sandboxes, decider, socket };
     wire(parts);
     socket.serve(controlService(parts));
     await link.start(options.loaderTimeoutMs);

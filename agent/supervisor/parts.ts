@@ -4,6 +4,7 @@ import type { Paths } from "../common/paths.js";
 import type { AuditStore } from "./audit/store.js";
 import type { ControlSocket } from "./control/server.js";
 import type { Decider } from "./decide/decider.js";
+import type { HealthMonitor } from "./health/monitor.js";
 import type { HoldBook } from "./holds/book.js";
 import type { LoaderLink } from "./loader/link.js";
 import type { SandboxRegistry } from "./sandboxes/registry.js";
@@ -14,6 +15,7 @@ export interface Parts {
   readonly startedUs: number;
   readonly audit: AuditStore;
   readonly holds: HoldBook;
+  readonly health: HealthMonitor;
   readonly link: LoaderLink;
   readonly sandboxes: SandboxRegistry;
   readonly decider: Decider;

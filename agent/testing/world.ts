@@ -51,8 +51,8 @@ export class World {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** Writes a policy file and returns its path. `rules`: lines below `exec:`. */
-  policy(rules: readonly string[], name = "box"): string {
+  /** Writes a policy file and returns its path. `rules`: lines below `exec:`; `sandbox`: more lines below that. */
+  policy(rules: readonly string[], name = "box", sandbox: readonly string[] = []): string {
     const path = join(this.folder, `${name}.yaml`);
     const lines = [
       "apiVersion: clawsec/v1",
@@ -66,6 +66,7 @@ export class World {
       "  mounts:",
       "    - { source: /usr, target: /usr, mode: ro }",
       `    - { source: ${join(this.folder, "work")}, target: /work, mode: rw }`,
+      ...sandbox.map((line) => `  ${line}`),
       "defaults: { exec: deny, network: deny }",
       "approvals: { timeout: 30s, default: deny }",
       "exec:",

@@ -62,6 +62,7 @@ export const TIME =
   /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,3})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})$/;
 
 export const MAX_RATE = 1_000_000;
+export const MAX_RETRIES = 1000;
 /** Longest regular expression, in UTF-16 units. */
 export const MAX_REGEX = 1000;
 export const LARGEST_ID = 2 ** 31 - 1;

@@ -85,6 +85,42 @@ export const PUBLISH: Mapping = {
   },
 };
 
+export const HEALTH_CHECK: Mapping = {
+  name: "healthCheck",
+  doc: "A command that says whether the sandbox's main command does what it should: 0 is yes, anything else is no.",
+  keys: {
+    command: {
+      doc: "What is run in the sandbox, as `clawsec exec` runs it: under the same rules. Required, here or in a policy that this one extends. An empty list: nothing is checked.",
+      type: list(plain()),
+      example: ["/usr/bin/curl", "-f", "http://127.0.0.1:8080/health"],
+    },
+    subject: {
+      doc: "Whose rules it has; without it, those of the main command.",
+      type: text(n.SUBJECT_NAME),
+    },
+    interval: {
+      doc: "How long after the start the first check begins, and each other one after the end of the one before.",
+      type: duration,
+      default: "30s",
+    },
+    timeout: {
+      doc: "How long a check may take; then it is killed, and counts as failed.",
+      type: duration,
+      default: "30s",
+    },
+    retries: {
+      doc: "After how many failed checks in a row the sandbox is unhealthy. One that the policy denies counts for all of them.",
+      type: integer(1, n.MAX_RETRIES),
+      default: 3,
+    },
+    startPeriod: {
+      doc: "How long after the start failed checks do not count, unless one has succeeded; without it, all count.",
+      type: duration,
+      example: "1m",
+    },
+  },
+};
+
 export const SANDBOX: Mapping = {
   name: "sandbox",
   doc: "What exists in the sandbox, and as whom and with how much its command runs.",
@@ -108,6 +144,7 @@ export const SANDBOX: Mapping = {
     },
     limits: { doc: LIMITS.doc, type: mapping(LIMITS) },
     publish: { doc: "Ports that the host can connect to.", type: list(mapping(PUBLISH)) },
+    healthCheck: { doc: HEALTH_CHECK.doc, type: mapping(HEALTH_CHECK) },
     supervisorGrace: {
       doc: "How long a question waits for a supervisor that is away, before it is denied.",
       type: duration,

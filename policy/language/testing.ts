@@ -87,6 +87,14 @@ export const FULL = {
       { host: "127.0.0.1:${port}", sandbox: "${port}" },
       { host: 8080, sandbox: 80 },
     ],
+    healthCheck: {
+      command: ["/bin/true", "${port}"],
+      subject: "main",
+      interval: "10s",
+      timeout: "500ms",
+      retries: 1,
+      startPeriod: "1m",
+    },
     supervisorGrace: "5s",
   },
   subjects: [

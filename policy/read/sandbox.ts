@@ -6,6 +6,7 @@ import { keysOf } from "../language/shape.js";
 import { parseAddress } from "../match/cidr.js";
 import type { Limits, Mount, Publish, SandboxModel } from "../model.js";
 import { type Context, describe, Fields, type Node } from "./context.js";
+import { readHealthCheck } from "./health-check.js";
 import { mergeMaps, nearest } from "./merge.js";
 import * as v from "./values.js";
 
@@ -23,10 +24,17 @@ const DEFAULT_USER = { uid: DEFAULT_UID, gid: 1000, name: "agent" };
 const DEFAULT_GRACE_MS = 10_000;
 const SMALLEST_MEMORY = 16 * 2 ** 20;
 
-/** Reads the sections of all files, furthest first; undefined when that is no mapping, which is reported. */
-export function readSandbox(context: Context, nodes: readonly Node[]): SandboxModel | undefined {
+/**
+ * Reads the sections of all files, furthest first; undefined when that is no mapping, which is reported. `subjects` are
+ * the policy's, that of the main command first.
+ */
+export function readSandbox(
+  context: Context,
+  nodes: readonly Node[],
+  subjects: readonly string[],
+): SandboxModel | undefined {
   const node = mergeMaps(context, nodes, "sandbox", {
-    deep: ["user", "environment", "limits"],
+    deep: ["user", "environment", "limits", "healthCheck"],
     joined: ["mounts", "publish"],
   });
   if (node === undefined) return undefined;
@@ -65,6 +73,7 @@ export function readSandbox(context: Context, nodes: readonly Node[]): SandboxMo
       get("publish", (n) => v.list(context, n, "publish", (i) => readPublish(context, i))) ?? [],
       (port) => port.sandboxPort,
     ),
+    healthCheck: get("healthCheck", (n) => readHealthCheck(context, n, subjects)),
     supervisorGraceMs:
       get("supervisorGrace", (n) => v.duration(context, n, "supervisorGrace")) ?? DEFAULT_GRACE_MS,
     origin: fields.origin,

@@ -29,7 +29,7 @@ import {
   WAIVER,
 } from "../../policy/language/policy.js";
 import { EXEC_RULE, FILE_RULE, NETWORK_RULE } from "../../policy/language/rules.js";
-import { LIMITS, MOUNT, PUBLISH, SANDBOX, USER } from "../../policy/language/sandbox.js";
+import { HEALTH_CHECK, LIMITS, MOUNT, PUBLISH, SANDBOX, USER } from "../../policy/language/sandbox.js";
 import {
   duration,
   type Key,
@@ -65,7 +65,9 @@ export const TABLES: ReadonlyMap<string, Keys> = new Map([
   ["exec", own(EXEC_RULE)],
   ["file", own(FILE_RULE)],
   ["network", own(NETWORK_RULE)],
-  ...[METADATA, WAIVER, HOLD, WINDOW, RATE, ARGV, SANDBOX, USER, MOUNT, LIMITS, PUBLISH].map(named),
+  ...[METADATA, WAIVER, HOLD, WINDOW, RATE, ARGV, SANDBOX, USER, MOUNT, LIMITS, PUBLISH, HEALTH_CHECK].map(
+    named,
+  ),
   ...[SUBJECT, TRANSITION, ENTRY, FILES, TREE, LOOPBACK, DEFAULTS, SECRETS, SECRET, RESOLVER].map(named),
   ...[POLICY_TEST, CASE, EXPECT, EXEC_ACTION, FILE_ACTION, NETWORK_ACTION].map(named),
 ]);

@@ -1,10 +1,11 @@
 /** status, ps, reload. */
 import { resolve } from "node:path";
 import type { Command } from "commander";
+import { type Health, HealthState } from "../../../proto/gen/clawsec/v1/control.js";
 import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
 import { escapeText } from "../../common/escape.js";
 import { call } from "../../common/grpc.js";
-import { isLive, stateWord } from "../../common/verdict.js";
+import { healthWord, isLive, stateWord } from "../../common/verdict.js";
 import { withSupervisor } from "../connect.js";
 import { CliError, Exit } from "../exit-codes.js";
 import { clock, duration, sandboxJson } from "../format.js";
@@ -22,7 +23,9 @@ export function addStatusCommands(program: Command, io: Io): void {
       withSupervisor(io, async (client) => {
         const status = await call(client, client.status, {}, TIMEOUT_MS);
         if (options.json) {
-          printJson(io, { ...status, sandboxes: status.sandboxes.map(sandboxJson) });
+          const { health, ...rest } = status;
+          const sandboxes = status.sandboxes.map((info) => sandboxJson(info, health[info.name]));
+          printJson(io, { ...rest, sandboxes });
           return;
         }
         const lost = Object.entries(status.lostEvents).map(([way, count]) => `${count} ${escapeText(way)}`);
@@ -31,7 +34,7 @@ export function addStatusCommands(program: Command, io: Io): void {
         const rows: [string, string][] = [
           ["supervisor", `${escapeText(status.version)}, pid ${status.pid}, up ${up}`],
           ["loader", colour(io, status.loaderConnected ? "green" : "red", escapeText(status.loader))],
-          ["sandboxes", `${live} live`],
+          ["sandboxes", `${live} live${unhealthy(io, status.health)}`],
           ["holds", String(status.openHolds)],
           ["audit", `${status.auditRecords} records`],
           ["lost", lost.length === 0 ? "nothing" : colour(io, "red", lost.join(", "))],
@@ -46,18 +49,15 @@ export function addStatusCommands(program: Command, io: Io): void {
     .option("--json", "one JSON document")
     .action((options: { all?: boolean; json?: boolean }) =>
       withSupervisor(io, async (client) => {
-        const { sandboxes } = await call(client, client.status, {}, TIMEOUT_MS);
+        const { sandboxes, health } = await call(client, client.status, {}, TIMEOUT_MS);
         const shown = sandboxes.filter(({ state }) => options.all || isLive(state));
-        if (options.json) printJson(io, { sandboxes: shown.map(sandboxJson) });
+        if (options.json)
+          printJson(io, { sandboxes: shown.map((info) => sandboxJson(info, health[info.name])) });
         else if (shown.length === 0) print(io, options.all ? "No sandbox." : "No sandbox runs.");
-        else
-          print(
-            io,
-            table(
-              HEAD,
-              shown.map((info) => cells(io, info)),
-            ),
-          );
+        else {
+          const rows = shown.map((info) => cells(io, info, health[info.name]));
+          print(io, [table(HEAD, rows), ...troubles(health)].join("\n"));
+        }
       }),
     );
   program
@@ -94,14 +94,31 @@ export function addStatusCommands(program: Command, io: Io): void {
 
 const HEAD = ["NAME", "STATE", "SINCE", "PROCESSES", "EPOCH", "POLICY", "PUBLISHED"];
 
-function cells(io: Io, info: SandboxInfo): string[] {
+/** ", 1 unhealthy", or nothing. */
+function unhealthy(io: Io, health: Readonly<Record<string, Health>>): string {
+  const count = Object.values(health).filter(({ state }) => state === HealthState.UNHEALTHY).length;
+  return count === 0 ? "" : `, ${colour(io, "red", `${count} unhealthy`)}`;
+}
+
+/** Why the last check of a sandbox failed, one line each. */
+function troubles(health: Readonly<Record<string, Health>>): string[] {
+  return Object.entries(health)
+    .filter(([, { detail }]) => detail !== "")
+    .map(([name, { state, detail }]) => {
+      // The supervisor has escaped it.
+      return `${escapeText(name)} is ${healthWord(state)}; its last health check: ${detail}`;
+    });
+}
+
+function cells(io: Io, info: SandboxInfo, health?: Health): string[] {
+  const checked = health === undefined ? "" : ` (${colourWord(io, healthWord(health.state))})`;
   const exit = info.exit === undefined || isLive(info.state) ? "" : ` (${info.exit.code})`;
   const published = info.publish.map(
     ({ hostIp, hostPort, sandboxPort }) => `${hostIp}:${hostPort}->${sandboxPort}`,
   );
   return [
     escapeText(info.name),
-    colourWord(io, stateWord(info.state)) + exit,
+    colourWord(io, stateWord(info.state)) + exit + checked,
     clock(info.endedUs || info.startedUs || info.createdUs),
     String(info.processes),
     String(info.epoch),

@@ -32,5 +32,6 @@ export async function statusOfSupervisor(parts: Parts): Promise<StatusResponse> 
     openHolds: parts.holds.list().length,
     auditRecords: parts.audit.count(),
     lostEvents: parts.audit.lost(),
+    health: parts.health.all(),
   };
 }

@@ -28,9 +28,12 @@ export class SandboxRegistry {
   /** Policies by their hash, the last used last: events arrive after their policy was replaced. */
   readonly #byHash = new Map<string, Policy>();
 
-  /** Reloads what `store` has. */
-  constructor(store: SandboxStore) {
+  readonly #changed: (name: string) => void;
+
+  /** Reloads what `store` has. `changed` is called after each change of what is known of a sandbox. */
+  constructor(store: SandboxStore, changed: (name: string) => void = () => undefined) {
     this.#store = store;
+    this.#changed = changed;
     for (const record of store.all()) {
       const policy = reparse(record);
       this.#sandboxes.set(record.name, { record, policy, info: undefined, lost: true });
@@ -53,6 +56,7 @@ export class SandboxRegistry {
     const before = this.#sandboxes.get(record.name);
     this.#ended.delete(record.name);
     this.#sandboxes.set(record.name, { record, policy, info: info ?? before?.info, lost: false });
+    this.#changed(record.name);
   }
 
   /** Severity and tags of a rule of a policy that is or was in force; undefined when either is not known. */
@@ -73,7 +77,9 @@ export class SandboxRegistry {
   /** What the loader says of a sandbox now. */
   seen(info: SandboxInfo): void {
     const sandbox = this.#sandboxes.get(info.name);
-    if (sandbox !== undefined) this.#sandboxes.set(info.name, { ...sandbox, info, lost: false });
+    if (sandbox === undefined) return;
+    this.#sandboxes.set(info.name, { ...sandbox, info, lost: false });
+    this.#changed(info.name);
   }
 
   /** Its end is recorded: a later supervisor need not know it. Kept here for who asks about it. */
@@ -92,6 +98,7 @@ export class SandboxRegistry {
     this.#store.remove(name);
     this.#sandboxes.delete(name);
     this.#ended.delete(name);
+    this.#changed(name);
   }
 
   /** The loader is away. Returns the names of the sandboxes that were live. */
