@@ -16,6 +16,12 @@ export default defineConfig({
           ],
           exclude: ["**/node_modules/**", "**/*.e2e.test.ts"],
           testTimeout: 10_000,
+          // For the threads that the supervisor starts: they are run from their sources, too.
+          execArgv: [
+            "--experimental-transform-types",
+            "--disable-warning=ExperimentalWarning",
+            `--import=${new URL("test/tools/typescript.mjs", import.meta.url)}`,
+          ],
         },
       },
       {

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { Event } from "../../proto/gen/clawsec/v1/loader.js";
 import { Verdict } from "../../proto/gen/clawsec/v1/loader.js";
-import { recordOf } from "../supervisor/audit/record.js";
+import { factsOf, recordOf } from "../supervisor/audit/record.js";
 import { denied, ended, executed } from "../testing/questions.js";
 import { draw } from "./commands/audit-tree.js";
 import { execTree, isInit, nodeLine } from "./exec-tree.js";
 
 const records = (events: readonly Event[]) =>
-  events.map((event, index) => ({ ...recordOf(event), id: index + 1 }));
+  events.map((event, index) => ({ ...recordOf(event), facts: factsOf(event), id: index + 1 }));
 const lines = (events: readonly Event[]) =>
   draw(execTree(records(events)), (node) => nodeLine(node, (word) => word));
 const ran = (sequence: number, execId: string, parent: string, pid: number, argv: string[] = [execId]) => {

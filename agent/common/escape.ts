@@ -26,6 +26,8 @@ export function escapeText(text: string): string {
 export function escapeTo(text: string, limit: number): string {
   // Cut before escaping too: a hostile argv of megabytes must not be escaped in full to show eighty characters.
   const escaped = escapeText(text.length > limit * 4 ? text.slice(0, limit * 4) : text);
+  // There are no more characters than UTF-16 units, and those need no counting.
+  if (escaped.length <= limit && text.length <= limit * 4) return escaped;
   const characters = [...escaped];
   if (characters.length <= limit && text.length <= limit * 4) return escaped;
   return `${characters.slice(0, Math.max(0, limit - 1)).join("")}…`;
@@ -49,6 +51,7 @@ export function escapeArgv(argv: readonly string[], limit = 400): string {
     length += safe.length + 1;
   }
   const line = words.join(" ");
+  if (line.length <= limit && words.length === argv.length) return line;
   const characters = [...line];
   const cut = characters.length > limit || words.length < argv.length;
   return cut ? `${characters.slice(0, limit).join("")}…` : line;

@@ -1,7 +1,7 @@
 /** Small bridges between grpc-js's callbacks and promises, and its errors and sentences. */
-import { credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { ControlClient } from "../../proto/gen/clawsec/v1/control.js";
-import { LoaderClient } from "../../proto/gen/clawsec/v1/loader.js";
+import { type EventAck, LoaderClient, LoaderService } from "../../proto/gen/clawsec/v1/loader.js";
 
 /** Longest message either way: a sandbox's OCI configuration and secrets fit with room. */
 const MESSAGE_BYTES = 32 * 1024 * 1024;
@@ -30,6 +30,12 @@ export function controlClient(socket: string): ControlClient {
 /** A client of the loader. */
 export function loaderClient(socket: string): LoaderClient {
   return new LoaderClient(`unix:${socket}`, credentials.createInsecure(), OPTIONS);
+}
+
+/** The loader's Events with each EventBatch as it came, for whoever decodes it elsewhere. */
+export function rawEvents(client: LoaderClient): ClientDuplexStream<EventAck, Buffer> {
+  const { path, requestSerialize } = LoaderService.events;
+  return client.makeBidiStreamRequest(path, requestSerialize, (batch) => batch);
 }
 
 type Unary<Request, Response> = (

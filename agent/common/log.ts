@@ -18,15 +18,22 @@ export function makeLog(target: LogTarget, environment: NodeJS.ProcessEnv = proc
       return pino({ level: "silent" });
     case "file":
       mkdirSync(dirname(target.path), { recursive: true, mode: 0o700 });
-      return pino(options, pino.destination({ dest: target.path, sync: true, mode: 0o600 }));
+      return pino(options, destination({ dest: target.path, sync: true, mode: 0o600 }));
     case "stderr":
       return pino(
         options,
         process.stderr.isTTY
           ? { write: (line) => process.stderr.write(forPeople(line)) }
-          : pino.destination({ dest: 2, sync: true }),
+          : destination({ dest: 2, sync: true }),
       );
   }
+}
+
+/** A log that cannot be written (its disk is full) is no reason to end. */
+function destination(options: Parameters<typeof pino.destination>[0]): ReturnType<typeof pino.destination> {
+  const stream = pino.destination(options);
+  stream.on("error", () => undefined);
+  return stream;
 }
 
 /** `12:34:56 warn  message key=value`, escaped. */

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Event, SandboxState } from "../../proto/gen/clawsec/v1/loader.js";
 import { call, controlClient } from "../common/grpc.js";
 import { World } from "../testing/world.js";
-import { AuditStore } from "./audit/store.js";
+import { AuditView } from "./audit/view.js";
 
 let world: World;
 beforeEach(async () => {
@@ -31,7 +31,7 @@ function ended(sequence: number): Event {
 }
 
 function summaries(): string[] {
-  const audit = new AuditStore(world.paths.auditDb);
+  const audit = new AuditView(world.paths.auditDb);
   const none = {
     sandbox: "box",
     verdicts: [],

@@ -12,9 +12,9 @@ import type { Logger } from "../common/log.js";
 import type { Paths } from "../common/paths.js";
 import { nowUs } from "../common/time.js";
 import { isLive } from "../common/verdict.js";
-import { holdRecord } from "./audit/hold-record.js";
+import { Audit } from "./audit/audit.js";
+import { HoldRecords } from "./audit/hold-records.js";
 import { ownRecord } from "./audit/record.js";
-import { AuditStore } from "./audit/store.js";
 import { ControlSocket } from "./control/server.js";
 import { controlService } from "./control/service.js";
 import { Decider } from "./decide/decider.js";
@@ -61,10 +61,10 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
   const refused = options.spawnLoader ? notRoot() : undefined;
   if (refused !== undefined) throw new NoLoader(refused, true);
   mkdirSync(paths.state, { recursive: true, mode: 0o700 });
-  const closers: (() => void)[] = [];
+  const closers: (() => void | Promise<void>)[] = [];
   let spawned = () => false;
-  const close = () => {
-    for (const closer of closers.splice(0).reverse()) closer();
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
   };
   try {
     const socket = new ControlSocket(paths.controlSocket, log);
@@ -74,20 +74,23 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
       health.look(name, sandboxes.get(name)),
     );
     closers.push(() => sandboxes.close());
-    const audit = new AuditStore(paths.auditDb, (hash, rule) => sandboxes.ruleNote(hash, rule));
-    closers.push(() => audit.close());
     const holds = new HoldBook(new HoldStore(paths.holdsDb), options.holdGraceMs);
     closers.push(() => holds.close());
     const rates = new RateBook(paths.ratesDb);
     closers.push(() => rates.close());
+    const audit = await Audit.open({ path: paths.auditDb, log });
+    // What was handed over is written first, and what it says of sandboxes and holds is taken over.
+    closers.push(() => audit.close());
+    sandboxes.tellPolicies((hash, notes) => audit.remember(hash, notes));
+    const holdRecords = new HoldRecords((record) => audit.append(record), log);
     const link = new LoaderLink({
       paths,
       log,
       spawn: options.spawnLoader,
       without: options.without,
-      ingest: (bootId, events) => {
-        const { upTo } = audit.ingest(bootId, events);
-        for (const event of events) {
+      ingest: async (bootId, batch) => {
+        const { upTo, news } = await audit.ingest(bootId, batch, health.checks());
+        for (const event of news) {
           health.event(event);
           sandboxEvent(parts, event);
         }
@@ -103,21 +106,35 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
       heldBy: (name, pid) => holds.list(name).find(({ id }) => holds.holds(id, pid))?.rule,
     });
     closers.push(() => health.close());
+    closers.push(() => socket.close());
     const decider = new Decider({
       holds,
       rates,
       log,
       sandbox: (name) => sandboxes.get(name),
       send: (decision) => link.decide(decision),
+      recorded: (holdId) => holdRecords.written(holdId),
     });
-    const parts: Parts = { paths, log, startedUs, audit, holds, health, link, sandboxes, decider, socket };
+    const parts: Parts = {
+      paths,
+      log,
+      startedUs,
+      audit,
+      holdRecords,
+      holds,
+      health,
+      link,
+      sandboxes,
+      decider,
+      socket,
+    };
     wire(parts);
     socket.serve(controlService(parts));
     await link.start(options.loaderTimeoutMs);
     log.info({ socket: paths.controlSocket, pid: process.pid }, "the supervisor serves");
     return { parts, stop: () => stop(parts, close, options.spawnLoader) };
   } catch (error) {
-    close();
+    await close();
     // Only one that was started just now: a loader that was found may guard sandboxes.
     if (spawned()) await endIdleLoader(paths, log);
     throw error;
@@ -125,8 +142,8 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
 }
 
 /** Who tells whom. */
-function wire({ log, audit, holds, link, sandboxes, decider, ...rest }: Parts): void {
-  const parts: Parts = { log, audit, holds, link, sandboxes, decider, ...rest };
+function wire(parts: Parts): void {
+  const { log, holdRecords, holds, link, sandboxes, decider } = parts;
   link.on("message", (message) => decider.receive(message));
   link.on("connected", (hello) => {
     holds.connected();
@@ -144,7 +161,7 @@ function wire({ log, audit, holds, link, sandboxes, decider, ...rest }: Parts): 
     log.error({ error: sentence(error) }, "the end of a hold could not be recorded"),
   );
   holds.on("change", (kind: HoldChangeKind, hold: Hold) => {
-    if (kind !== HoldChangeKind.UPDATED) audit.append(holdRecord(kind, hold));
+    if (kind !== HoldChangeKind.UPDATED) holdRecords.write(kind, hold);
   });
 }
 
@@ -181,19 +198,22 @@ function sandboxEvent(parts: Parts, event: Event): void {
 
 function note({ audit, log }: Parts, sandbox: string, summary: string): void {
   log.warn({ sandbox }, summary);
-  try {
-    audit.append(
-      ownRecord({ kind: "sandbox", timeUs: nowUs(), sandbox, summary, verdict: Verdict.UNSPECIFIED }),
-    );
-  } catch (error) {
+  const record = ownRecord({
+    kind: "sandbox",
+    timeUs: nowUs(),
+    sandbox,
+    summary,
+    verdict: Verdict.UNSPECIFIED,
+  });
+  audit.append(record).catch((error: unknown) => {
     log.error({ error: sentence(error) }, "the audit could not be written");
-  }
+  });
 }
 
 /** How long the last events of sandboxes that have ended may take until they are in the audit. */
 const DRAIN_MS = 3000;
 
-async function stop(parts: Parts, close: () => void, spawned: boolean): Promise<void> {
+async function stop(parts: Parts, close: () => Promise<void>, spawned: boolean): Promise<void> {
   let idle = false;
   try {
     const loader = parts.link.client();
@@ -210,7 +230,7 @@ async function stop(parts: Parts, close: () => void, spawned: boolean): Promise<
   } catch {
     // A loader that does not answer is left alone: what it guards stays guarded.
   }
-  close();
+  await close();
   if (idle && spawned) await endIdleLoader(parts.paths, parts.log);
   parts.log.info("the supervisor has stopped");
 }

@@ -1,7 +1,8 @@
 /** What the supervisor is made of, as the Control handlers use it. */
 import type { Logger } from "../common/log.js";
 import type { Paths } from "../common/paths.js";
-import type { AuditStore } from "./audit/store.js";
+import type { Audit } from "./audit/audit.js";
+import type { HoldRecords } from "./audit/hold-records.js";
 import type { ControlSocket } from "./control/server.js";
 import type { Decider } from "./decide/decider.js";
 import type { HealthMonitor } from "./health/monitor.js";
@@ -13,7 +14,8 @@ export interface Parts {
   readonly paths: Paths;
   readonly log: Logger;
   readonly startedUs: number;
-  readonly audit: AuditStore;
+  readonly audit: Audit;
+  readonly holdRecords: HoldRecords;
   readonly holds: HoldBook;
   readonly health: HealthMonitor;
   readonly link: LoaderLink;

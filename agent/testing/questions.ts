@@ -1,6 +1,7 @@
 /** Facts for tests: questions and events as a loader sends them. */
 import {
   type Event,
+  EventBatch,
   type ExecAction,
   ExecCode,
   ExecEvent,
@@ -74,6 +75,11 @@ export function question(
     action: { $case: "exec", value: exec({ execId: `exec-${id}`, ...action }) },
     ...fields,
   };
+}
+
+/** An encoded EventBatch, as the loader sends it. */
+export function batchOf(...events: readonly Event[]): Uint8Array {
+  return EventBatch.encode({ events: [...events] }).finish();
 }
 
 /** An event of a denied exec. */

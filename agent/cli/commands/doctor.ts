@@ -52,7 +52,7 @@ async function probeWithOwnLoader(io: Io): Promise<ProbeResponse> {
     log: makeLog({ kind: "none" }),
     spawn: true,
     ...withoutOf(io, undefined),
-    ingest: () => 0,
+    ingest: () => Promise.resolve(0),
   });
   try {
     await link.start();

@@ -1,5 +1,7 @@
 /** Searching the audit: a request becomes a WHERE clause with bound values, a row becomes a record. */
 import type { AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
+import { Event } from "../../../proto/gen/clawsec/v1/loader.js";
+import { factsOf } from "./record.js";
 
 export const DEFAULT_LIMIT = 100;
 export const MAX_LIMIT = 10_000;
@@ -14,7 +16,10 @@ export interface Row {
   parents: string;
   kind: string;
   summary: string;
+  /** JSON; "" where `event` is. */
   facts: string;
+  /** The bytes of a loader's event, as they came. */
+  event: Buffer | null;
   verdict: number;
   rule: string;
   layer: string;
@@ -71,7 +76,7 @@ export function toRecord(row: Row): AuditRecord {
     parents: JSON.parse(row.parents) as string[],
     kind: row.kind,
     summary: row.summary,
-    facts: row.facts,
+    facts: row.event === null ? row.facts : factsOf(Event.decode(row.event)),
     verdict: row.verdict,
     rule: row.rule,
     layer: row.layer,

@@ -56,8 +56,13 @@ export function ownRecord(
   };
 }
 
-/** The row of a loader's event. */
-export function recordOf(event: Event): NewRecord {
+/** All facts of a loader's event, as JSON. */
+export function factsOf(event: Event): string {
+  return JSON.stringify(Event.toJSON(event)) ?? "{}";
+}
+
+/** What a row says of a loader's event beside its facts. */
+export function recordOf(event: Event): Omit<NewRecord, "facts"> {
   const process = event.process;
   const base = {
     timeUs: event.timeUs,
@@ -67,7 +72,6 @@ export function recordOf(event: Event): NewRecord {
     parents: process?.ancestors ?? [],
     policyHash: event.policyHash,
     pid: process?.pid ?? 0,
-    facts: JSON.stringify(Event.toJSON(event)) ?? "{}",
     verdict: Verdict.UNSPECIFIED,
     rule: "",
     layer: "",

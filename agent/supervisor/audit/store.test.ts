@@ -4,21 +4,26 @@ import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
-import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
-import { denied, ended, executed } from "../../testing/questions.js";
+import { type Event, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { batchOf, denied, ended, executed } from "../../testing/questions.js";
+import { eventsOf } from "./batch.js";
 import { ownRecord } from "./record.js";
-import { AuditStore } from "./store.js";
+import { AuditStore, type Ingested } from "./store.js";
+import { AuditView } from "./view.js";
 
 let folder: string;
 let path: string;
 let audit: AuditStore;
+let view: AuditView;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "clawsec-audit-"));
   path = join(folder, "audit.db");
   audit = new AuditStore(path);
+  view = new AuditView(path);
 });
 afterEach(() => {
+  view.close();
   audit.close();
   rmSync(folder, { recursive: true });
 });
@@ -38,12 +43,14 @@ const ALL: QueryAuditRequest = {
   afterId: 0,
   limit: 0,
 };
-const find = (query: Partial<QueryAuditRequest> = {}) => audit.query({ ...ALL, ...query }).records;
+const find = (query: Partial<QueryAuditRequest> = {}) => view.query({ ...ALL, ...query }).records;
+const ingest = (bootId: string, events: Event[], into = audit): Ingested =>
+  into.ingest(bootId, eventsOf(batchOf(...events)));
 const ids = (records: AuditRecord[]) => records.map(({ id }) => id);
 
 describe("ingest", () => {
   test("says what may be acknowledged only after another connection can read it", () => {
-    const { upTo } = audit.ingest("boot-1", [denied(1), denied(2), denied(3)]);
+    const { upTo } = ingest("boot-1", [denied(1), denied(2), denied(3)]);
     const other = new Database(path, { readonly: true });
     const durable = other.prepare("SELECT max(sequence) AS n FROM audit WHERE boot_id = 'boot-1'").get();
     other.close();
@@ -55,39 +62,42 @@ describe("ingest", () => {
     const lock = new Database(path);
     lock.exec("BEGIN IMMEDIATE");
     const short = new AuditStore(path, undefined, 50);
-    expect(() => short.ingest("boot-1", [denied(1), denied(2)])).toThrow(/locked/);
+    expect(() => ingest("boot-1", [denied(1), denied(2)], short)).toThrow(/locked/);
     lock.exec("ROLLBACK");
     lock.close();
     expect(find()).toEqual([]);
-    expect(short.ingest("boot-1", [denied(1), denied(2)])).toMatchObject({ upTo: 2, inserted: 2 });
+    expect(ingest("boot-1", [denied(1), denied(2)], short)).toMatchObject({ upTo: 2, inserted: 2 });
     short.close();
   });
 
   test("ignores an event that it has, and takes the new one beside it", () => {
-    audit.ingest("boot-1", [denied(1), denied(2)]);
-    expect(audit.ingest("boot-1", [denied(2), denied(3)])).toEqual({ upTo: 3, inserted: 1, duplicates: 1 });
+    ingest("boot-1", [denied(1), denied(2)]);
+    expect(ingest("boot-1", [denied(2), denied(3)])).toMatchObject({
+      upTo: 3,
+      inserted: 1,
+      duplicates: 1,
+    });
     expect(find()).toHaveLength(3);
   });
 
   test("tells the same sequence of another boot from a duplicate", () => {
-    audit.ingest("boot-1", [denied(1)]);
-    expect(audit.ingest("boot-2", [denied(1)])).toMatchObject({ inserted: 1, duplicates: 0 });
+    ingest("boot-1", [denied(1)]);
+    expect(ingest("boot-2", [denied(1)])).toMatchObject({ inserted: 1, duplicates: 0 });
   });
 
   test("records a gap as lost, with how many, and counts it", () => {
-    audit.ingest("boot-1", [denied(1)]);
-    audit.ingest("boot-1", [denied(5)]);
+    ingest("boot-1", [denied(1)]);
+    expect(ingest("boot-1", [denied(5)]).lost).toEqual([["sequence-gap", 3]]);
     expect(find({ kinds: ["lost"] })[0]?.summary).toBe(
       "3 events lost: the loader's sequence jumps from 1 to 5",
     );
-    expect(audit.lost()).toEqual({ "sequence-gap": 3 });
   });
 
   test("records no gap where there is none, also across a restart", () => {
-    audit.ingest("boot-1", [denied(1), denied(2)]);
+    ingest("boot-1", [denied(1), denied(2)]);
     audit.close();
     audit = new AuditStore(path);
-    audit.ingest("boot-1", [denied(3)]);
+    ingest("boot-1", [denied(3)]);
     expect(find({ kinds: ["lost"] })).toEqual([]);
     expect(audit.count()).toBe(3);
   });
@@ -97,25 +107,34 @@ describe("ingest", () => {
       ...denied(1),
       kind: { $case: "lost" as const, value: { way: "ring-full", count: 9, sinceUs: 0, untilUs: 0 } },
     };
-    audit.ingest("boot-1", [event]);
-    expect(audit.lost()).toEqual({ "ring-full": 9 });
+    expect(ingest("boot-1", [event]).lost).toEqual([["ring-full", 9]]);
     expect(find({ kinds: ["lost"] })).toHaveLength(1);
   });
 
-  test("announces each record after its commit", () => {
-    const seen: number[] = [];
-    audit.on("record", ({ id }) => {
-      seen.push(id);
-      expect(find({ afterId: id - 1, limit: 1 })).toHaveLength(1);
-    });
-    audit.ingest("boot-1", [denied(1), denied(2)]);
-    expect(seen).toEqual([1, 2]);
+  test("commits what it has when it is interrupted, and the rest of the batch is taken after it, in order", () => {
+    const events = eventsOf(batchOf(...Array.from({ length: 100 }, (_, index) => denied(index + 1))));
+    let looks = 0;
+    const interrupted = () => {
+      looks += 1;
+      return looks === 2;
+    };
+    const first = audit.ingest("boot-1", events, interrupted);
+    expect(ids(find({ limit: 200 }))).toHaveLength(first.taken);
+    expect(first).toMatchObject({ upTo: first.taken, inserted: first.taken });
+    expect(first.taken).toBeLessThan(100);
+    audit.append(ownRecord({ kind: "kill", timeUs: 1, sandbox: "box", summary: "killed box" }));
+    audit.ingest("boot-1", events.slice(first.taken));
+    const found = find({ limit: 200 });
+    expect(found.findIndex(({ kind }) => kind === "kill")).toBe(first.taken);
+    const told = found.filter(({ kind }) => kind === "exec").map(({ timeUs }) => timeUs);
+    expect(told).toEqual(events.map(({ event }) => event.timeUs));
+    expect(found.some(({ kind }) => kind === "lost")).toBe(false);
   });
 });
 
 describe("the table", () => {
   test("takes new rows and refuses to change or remove one, also for another program", () => {
-    audit.ingest("boot-1", [denied(1)]);
+    ingest("boot-1", [denied(1)]);
     const other = new Database(path);
     expect(() => other.exec("UPDATE audit SET rule = 'x'")).toThrow(/append-only/);
     expect(() => other.exec("DELETE FROM audit")).toThrow(/append-only/);
@@ -129,7 +148,7 @@ describe("the table", () => {
 
   test("keeps every fact of an event, hostile ones too, and a summary that is safe to print", () => {
     const argv = ["git", "\u001b[2J\u202e\nforged line", "a\u0000b"];
-    audit.ingest("boot-1", [denied(1, { argv })]);
+    ingest("boot-1", [denied(1, { argv })]);
     const [record] = find();
     expect(record?.summary).not.toMatch(/[\p{Cc}\p{Cf}]/u);
     expect(record?.summary.startsWith("deny /usr/bin/git [git ")).toBe(true);
@@ -148,7 +167,7 @@ describe("the table", () => {
 
 describe("query", () => {
   beforeEach(() => {
-    audit.ingest("boot-1", [
+    ingest("boot-1", [
       denied(1, { argv: ["git", "push"] }),
       denied(2, { argv: ["CURL", "Évil"] }, "exec/no-curl"),
       { ...denied(3), sandbox: "other" },
@@ -179,7 +198,7 @@ describe("query", () => {
   test("finds what an exec did, what it led to however far, and what came before a record", () => {
     const by = (execId: string, ancestors: string[], sequence: number) =>
       executed(sequence, { execId, argv: [execId] }, { ancestors });
-    audit.ingest("boot-2", [
+    ingest("boot-2", [
       by("init", [], 1),
       by("a", ["init"], 2),
       // Its record names its parent only, as one far down does that has too many ancestors.
@@ -201,7 +220,7 @@ describe("query", () => {
       $case: "lost" as const,
       value: { way: "exec-ring-full", count: 3, sinceUs: 1_000_000, untilUs: 2_500_000 },
     };
-    audit.ingest("boot-3", [
+    ingest("boot-3", [
       { ...denied(1), kind: lost },
       executed(2, { argv: ["git", "\u001b[2J"], argvTruncated: true }),
       executed(3, { verified: false, why: "its arguments are not the approved ones" }),
@@ -220,7 +239,7 @@ describe("query", () => {
   });
 
   test("says when more matched than were returned, and only then", () => {
-    expect(audit.query({ ...ALL, limit: 3 }).truncated).toBe(true);
-    expect(audit.query({ ...ALL, limit: 4 }).truncated).toBe(false);
+    expect(view.query({ ...ALL, limit: 3 }).truncated).toBe(true);
+    expect(view.query({ ...ALL, limit: 4 }).truncated).toBe(false);
   });
 });

@@ -1,65 +1,84 @@
-/** FollowAudit: what is there after an id, then each record as it is written, without a gap between the two. */
-import type { ServerWritableStream } from "@grpc/grpc-js";
-import type { AuditRecord, FollowAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
+/**
+ * QueryAudit and FollowAudit. Both answer with what the audit's reader has encoded; a follower gets what is there after
+ * an id, then each record as it is written, without a gap between the two.
+ */
+import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import {
+  type ControlServer,
+  ControlService,
+  type FollowAuditRequest,
+  type QueryAuditRequest,
+} from "../../../proto/gen/clawsec/v1/control.js";
 import { statusOf } from "../../common/grpc.js";
-import type { AuditStore } from "../audit/store.js";
+import type { Audit } from "../audit/audit.js";
 
 /** Records read at a time. */
 const PAGE = 256;
 
-export function followAudit(
-  audit: AuditStore,
-  call: ServerWritableStream<FollowAuditRequest, AuditRecord>,
-): void {
+/** The Control service whose answers from the audit are encoded already. */
+export type EncodedControlServer = {
+  [Method in Exclude<keyof typeof ControlService, "queryAudit" | "followAudit">]: ControlServer[Method];
+} & {
+  queryAudit: handleUnaryCall<QueryAuditRequest, Uint8Array>;
+  followAudit: handleServerStreamingCall<FollowAuditRequest, Uint8Array>;
+};
+
+const responseSerialize = (encoded: Uint8Array) =>
+  Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length);
+
+/** The definition of {@link EncodedControlServer}. */
+export const EncodedControlService = {
+  ...ControlService,
+  queryAudit: { ...ControlService.queryAudit, responseSerialize },
+  followAudit: { ...ControlService.followAudit, responseSerialize },
+};
+
+export function followAudit(audit: Audit, call: ServerWritableStream<FollowAuditRequest, Uint8Array>): void {
   let last = call.request.afterId;
   let stopped = false;
   let pumping = false;
-  // The table is the queue: a slow reader costs a cursor, not memory.
-  const pump = () => {
-    if (pumping || stopped) return;
+  let more = false;
+  // The table is the queue: a slow reader costs a cursor and a page, not memory.
+  const pump = async () => {
+    more = true;
+    if (pumping) return;
     pumping = true;
     try {
-      for (;;) {
-        const newest = audit.newest();
-        const page = audit.after(call.request, last, PAGE);
-        for (const record of page) {
-          last = record.id;
-          if (!call.write(record)) {
-            call.once("drain", () => {
-              pumping = false;
-              pump();
-            });
-            return;
-          }
-        }
-        if (page.length < PAGE) {
-          // What did not match is not read again.
-          last = Math.max(last, newest);
-          break;
-        }
+      while (more && !stopped) {
+        more = false;
+        const page = await audit.after(call.request, last, PAGE);
+        last = page.upTo;
+        more ||= page.full;
+        await send(page.records);
       }
     } catch (error) {
+      if (!stopped) call.emit("error", statusOf(error));
       stop();
-      call.emit("error", statusOf(error));
     }
     pumping = false;
   };
-  let scheduled = false;
-  const wake = () => {
-    if (scheduled) return;
-    scheduled = true;
-    setImmediate(() => {
-      scheduled = false;
-      pump();
-    });
+  const send = async (records: readonly Uint8Array[]) => {
+    let room = true;
+    for (const record of records) {
+      if (stopped) return;
+      room = call.write(record);
+    }
+    if (!room && !stopped) await new Promise((resolve) => waiting.push(resolve));
+  };
+  const waiting: ((value: unknown) => void)[] = [];
+  const proceed = () => {
+    for (const resolve of waiting.splice(0)) resolve(undefined);
   };
   const stop = () => {
     stopped = true;
-    audit.off("record", wake);
+    audit.off("written", wake);
+    proceed();
   };
-  audit.on("record", wake);
+  const wake = () => void pump();
+  audit.on("written", wake);
+  call.on("drain", proceed);
   call.on("cancelled", stop);
   call.on("close", stop);
   call.on("error", stop);
-  pump();
+  wake();
 }

@@ -6,16 +6,16 @@ import { type ServiceError, status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
   type AnswerHoldRequest,
-  type AuditRecord,
   type HoldChange,
   HoldChangeKind,
   HoldOutcome,
+  QueryAuditRequest,
   type ReloadPolicyRequest,
   type RunRequest,
 } from "../../../proto/gen/clawsec/v1/control.js";
 import { type AttachOutput, SandboxState, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
 import { call } from "../../common/grpc.js";
-import { denied, question } from "../../testing/questions.js";
+import { question } from "../../testing/questions.js";
 import { capabilities } from "../../testing/scripted-loader.js";
 import { World } from "../../testing/world.js";
 
@@ -49,22 +49,10 @@ const answer = (id: string, verdict: Verdict, fields: Partial<AnswerHoldRequest>
   call(world.control, world.control.answerHold, { id, verdict, reason: "", via: "cli", ...fields }, 5000);
 const holds = async () =>
   (await call(world.control, world.control.listHolds, { sandbox: "", ended: false }, 5000)).holds;
-const audit = async (kinds: string[]) =>
-  world.supervisor?.parts.audit.query({
-    sandbox: "",
-    kinds,
-    verdicts: [],
-    severities: [],
-    tag: "",
-    execId: "",
-    ancestor: "",
-    beforeId: 0,
-    text: "",
-    sinceUs: 0,
-    untilUs: 0,
-    afterId: 0,
-    limit: 0,
-  }).records ?? [];
+const audit = async (kinds: string[]) => {
+  const request = QueryAuditRequest.fromPartial({ kinds });
+  return (await call(world.control, world.control.queryAudit, request, 5000)).records;
+};
 
 describe("Run", () => {
   test("compiles, creates and starts, and the audit says who, what and under which policy", async () => {
@@ -335,20 +323,6 @@ describe("ReloadPolicy", () => {
     expect((await refused(reload({}))).code).toBe(status.INVALID_ARGUMENT);
     expect((await refused(reload({ all: true, names: ["box"] }))).code).toBe(status.INVALID_ARGUMENT);
     expect((await refused(reload({ names: ["nobody"] }))).code).toBe(status.NOT_FOUND);
-  });
-});
-
-describe("audit", () => {
-  test("takes events, acknowledges them, and a follower sees each once, in order", async () => {
-    const seen: AuditRecord[] = [];
-    await world.loader.emit(denied(1), denied(2));
-    await world.loader.until(() => world.loader.acks.includes(2));
-    const stream = world.control.followAudit({ sandbox: "", kinds: ["exec"], afterId: 0 });
-    stream.on("data", (record) => seen.push(record)).on("error", () => undefined);
-    await world.loader.emit(denied(2), denied(3));
-    await world.loader.until(() => world.loader.acks.includes(3) && seen.length === 3);
-    stream.cancel();
-    expect(seen.map(({ id }) => id)).toEqual([1, 2, 3]);
   });
 });
 

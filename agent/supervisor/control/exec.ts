@@ -36,7 +36,7 @@ async function begin(parts: Parts, call: Caller, first: AttachInput): Promise<vo
   const loader = connectedLoader(parts);
   const note = recorder(parts, name, start, by);
   // A command that cannot be recorded is not run.
-  note("asked for with clawsec exec", {});
+  await note("asked for with clawsec exec", {});
   const inner = loader.exec();
   let watching = () => {};
   let over = false;
@@ -44,14 +44,12 @@ async function begin(parts: Parts, call: Caller, first: AttachInput): Promise<vo
     watching();
     if (over) return;
     over = true;
-    try {
-      note(how, facts);
-    } catch (error) {
+    note(how, facts).catch((error: unknown) => {
       parts.log.error(
         { sandbox: name, error: sentence(error) },
         "the end of a command could not be recorded",
       );
-    }
+    });
   };
   let started: ExecStarted | undefined;
   relay(call, inner, {
@@ -72,7 +70,7 @@ async function begin(parts: Parts, call: Caller, first: AttachInput): Promise<vo
   call.resume();
 }
 
-/** Writes down what happens to a command. */
+/** Writes down what happens to a command; durable when what it returns resolves. */
 function recorder(parts: Parts, sandbox: string, start: ExecStart, by: string) {
   return (what: string, facts: object) =>
     parts.audit.append(

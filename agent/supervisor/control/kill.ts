@@ -43,7 +43,7 @@ async function recorded(
   try {
     const report = await action();
     for (const sandbox of report.sandboxes) {
-      note(
+      await note(
         parts,
         sandbox.name,
         `${word} by ${by}: ${sandbox.processes} processes, ${sandbox.survivors} survivors`,
@@ -55,14 +55,14 @@ async function recorded(
     }
     return report;
   } catch (error) {
-    note(parts, name, `${what} could not be ${word} for ${by}: ${sentence(error)}`, { by });
+    await note(parts, name, `${what} could not be ${word} for ${by}: ${sentence(error)}`, { by });
     throw error;
   }
 }
 
-function note(parts: Parts, sandbox: string, summary: string, facts: unknown): void {
+async function note(parts: Parts, sandbox: string, summary: string, facts: unknown): Promise<void> {
   try {
-    parts.audit.append(
+    await parts.audit.append(
       ownRecord({ kind: "kill", timeUs: nowUs(), sandbox, summary: escapeTo(summary, 500) }, facts),
     );
   } catch (error) {

@@ -60,7 +60,7 @@ export async function reload(
       throw error;
     }
   }
-  for (const candidate of done) record(parts, candidate, by);
+  for (const candidate of done) await record(parts, candidate, by);
   return {
     applied: true,
     diagnostics: [...new Set(done.flatMap(({ compiled }) => compiled.warnings))].join("\n"),
@@ -153,10 +153,14 @@ async function restore(parts: Parts, failed: Sandbox, done: readonly Candidate[]
   }
 }
 
-function record(parts: Parts, { sandbox, record, compiled, restart }: Candidate, by: string): void {
+async function record(
+  parts: Parts,
+  { sandbox, record, compiled, restart }: Candidate,
+  by: string,
+): Promise<void> {
   const { name, policyHash, policyPath: path, epoch } = record;
   const before = sandbox.record.policyHash;
-  parts.audit.append(
+  await parts.audit.append(
     ownRecord(
       {
         kind: "policy",

@@ -47,7 +47,7 @@ export async function run(parts: Parts, request: RunRequest, by: string, term: s
   // Before the start: the first exec asks at once, and is judged under this policy.
   try {
     parts.sandboxes.put(record, compiled.policy, created.sandbox);
-    parts.audit.append(
+    await parts.audit.append(
       ownRecord(
         {
           kind: "policy",
@@ -61,7 +61,7 @@ export async function run(parts: Parts, request: RunRequest, by: string, term: s
     );
     const started = await call(loader, loader.startSandbox, { name }, 60_000);
     if (started.sandbox !== undefined) parts.sandboxes.seen(started.sandbox);
-    parts.audit.append(
+    await parts.audit.append(
       ownRecord(
         {
           kind: "sandbox",

@@ -2,10 +2,10 @@
 import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { connect, createServer, type Server as NetServer, type Socket } from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
-import { type ControlServer, ControlService } from "../../../proto/gen/clawsec/v1/control.js";
 import { SERVER_OPTIONS } from "../../common/grpc.js";
 import { gidOfGroup } from "../../common/host.js";
 import type { Logger } from "../../common/log.js";
+import { type EncodedControlServer, EncodedControlService } from "./audit.js";
 import { type Peer, peerOf, peerWords } from "./peer.js";
 
 /** Another supervisor serves this runtime folder. */
@@ -52,8 +52,8 @@ export class ControlSocket {
   }
 
   /** Adds the methods that calls reach; those that come before are answered with UNIMPLEMENTED. */
-  serve(service: ControlServer): void {
-    this.#server.addService(ControlService, service);
+  serve(service: EncodedControlServer): void {
+    this.#server.addService(EncodedControlService, service);
   }
 
   /** Takes the socket. Throws {@link AlreadyRunning} when another supervisor has it; a stale one is removed. */
@@ -100,6 +100,8 @@ export class ControlSocket {
 
   /** Stops serving and removes the socket. */
   close(): void {
+    // The socket's name may be another supervisor's by the second time.
+    if (this.#closed) return;
     if (existsSync(this.#path) && lstatSync(this.#path).ino === this.#inode)
       rmSync(this.#path, { force: true });
     this.#closed = true;

@@ -1,11 +1,10 @@
 /** The Control service: each method of the contract, and the file that does it. */
 import type { Metadata } from "@grpc/grpc-js";
-import type { ControlServer } from "../../../proto/gen/clawsec/v1/control.js";
 import { call as callLoader } from "../../common/grpc.js";
 import { TERM_KEY } from "../../common/names.js";
 import type { Parts } from "../parts.js";
 import { attachSandbox } from "./attach.js";
-import { followAudit } from "./audit.js";
+import { type EncodedControlServer, followAudit } from "./audit.js";
 import { callerGone } from "./caller.js";
 import { exec } from "./exec.js";
 import { explain } from "./explain.js";
@@ -19,8 +18,8 @@ import { statusOfSupervisor } from "./status.js";
 
 const PROBE_TIMEOUT_MS = 60_000;
 
-export function controlService(parts: Parts): ControlServer {
-  const { log, holds, audit, socket } = parts;
+export function controlService(parts: Parts): EncodedControlServer {
+  const { log, holds, holdRecords, audit, socket } = parts;
   return {
     status: unary(log, "Status", () => statusOfSupervisor(parts)),
     run: unary(log, "Run", async (request, call) => {
@@ -39,7 +38,10 @@ export function controlService(parts: Parts): ControlServer {
     listHolds: unary(log, "ListHolds", (request) => listHolds(holds, request)),
     watchHolds: (call) => watchHolds(holds, call),
     answerHold: unary(log, "AnswerHold", async (request, call) => {
-      return answerHold(holds, request, await socket.caller(call, request.via));
+      const response = answerHold(holds, request, await socket.caller(call, request.via));
+      // An answer that cannot be recorded is not given, and whoever gave it is told.
+      await holdRecords.written(response.hold?.id ?? "");
+      return response;
     }),
     kill: unary(log, "Kill", (request, call) => byCaller(call, (by) => kill(parts, request, by))),
     stop: unary(log, "Stop", (request, call) => byCaller(call, (by) => stop(parts, request, by))),

@@ -119,6 +119,7 @@ describe("the decider", () => {
   let sent: Decision[];
   let current: Sandbox;
   let decider: Decider;
+  let recording: Promise<void> | undefined;
 
   beforeEach(() => {
     vi.useFakeTimers();
@@ -128,6 +129,7 @@ describe("the decider", () => {
     rates = new RateBook(":memory:");
     sent = [];
     current = sandbox();
+    recording = undefined;
     const log = makeLog({ kind: "none" });
     decider = new Decider({
       holds: book,
@@ -135,6 +137,7 @@ describe("the decider", () => {
       log,
       sandbox: () => current,
       send: (made) => sent.push(made),
+      recorded: () => recording,
     });
   });
   afterEach(() => {
@@ -225,6 +228,69 @@ describe("the decider", () => {
     });
     expect(book.list()).toEqual([]);
     expect(sent).toHaveLength(1);
+  });
+
+  /** A record that is being written. */
+  function record() {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(() => undefined);
+    recording = promise;
+    return { written: resolve, failed: reject };
+  }
+  const soon = () => vi.advanceTimersByTimeAsync(0);
+
+  test("holds only when the hold's record is durable", async () => {
+    const { written } = record();
+    ask(question(1));
+    await soon();
+    expect(sent).toEqual([]);
+    written();
+    await soon();
+    expect(sent).toMatchObject([{ questionId: 1, verdict: Verdict.HOLD }]);
+  });
+
+  test("denies what it cannot record as held, and holds it no longer", async () => {
+    const { failed } = record();
+    ask(question(1));
+    failed(new Error("database or disk is full"));
+    await soon();
+    expect(sent).toMatchObject([{ questionId: 1, verdict: Verdict.DENY }]);
+    expect(sent[0]?.message).toContain("could not record the question: database or disk is full");
+    expect(book.list()).toEqual([]);
+  });
+
+  test.each([
+    ["when it is recorded", true],
+    ["never when it cannot be recorded", false],
+  ])("releases what a person allows %s", async (_when, recorded) => {
+    ask(question(1));
+    const { written, failed } = record();
+    book.answer(sent[0]?.holdId ?? "", Verdict.ALLOW, "uid 0", "");
+    await soon();
+    expect(sent).toHaveLength(1);
+    if (recorded) written();
+    else failed(new Error("database or disk is full"));
+    await soon();
+    expect(sent.slice(1).map(({ verdict }) => verdict)).toEqual(recorded ? [Verdict.ALLOW] : []);
+  });
+
+  test("answers nothing to a stream that broke while the record was written: it is asked again", async () => {
+    const { written } = record();
+    ask(question(1));
+    decider.disconnected();
+    written();
+    await soon();
+    expect(sent).toEqual([]);
+    recording = undefined;
+    ask(question(1, { resent: true }));
+    expect(sent).toMatchObject([{ questionId: 1, verdict: Verdict.HOLD }]);
+  });
+
+  test("answers what no person decides while a record is written", () => {
+    record();
+    ask(question(1));
+    ask(question(2, {}, { executable: "/usr/bin/ls" }));
+    expect(sent).toMatchObject([{ questionId: 2, verdict: Verdict.ALLOW }]);
   });
 
   test("is not ended by a message of an unknown kind", () => {

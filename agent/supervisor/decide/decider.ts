@@ -21,12 +21,16 @@ export interface DeciderParts {
   readonly log: Logger;
   readonly sandbox: (name: string) => Sandbox | undefined;
   readonly send: (decision: Decision) => void;
+  /** Resolves when what was recorded of a hold is durable, rejects when it cannot be; undefined when it is. */
+  readonly recorded: (holdId: string) => Promise<void> | undefined;
 }
 
 export class Decider {
   readonly #parts: DeciderParts;
   /** Questions that wait for a hold, to judge them again when it ends. */
   readonly #waiting = new Map<number, Question>();
+  /** Grows when the stream breaks: what was asked before it is asked again, and answered then. */
+  #stream = 0;
 
   constructor(parts: DeciderParts) {
     this.#parts = parts;
@@ -76,6 +80,7 @@ export class Decider {
 
   /** The stream broke: every question will be asked again. */
   disconnected(): void {
+    this.#stream += 1;
     this.#waiting.clear();
     this.#parts.holds.disconnected();
   }
@@ -84,34 +89,64 @@ export class Decider {
     try {
       this.#answer(question);
     } catch (error) {
-      // E.g. a hold that cannot be written (disk full): not recorded, so not allowed.
-      const why = `the supervisor could not record the question: ${sentence(error)}`;
-      this.#parts.log.error({ question: question.id, error: sentence(error) }, "a question was denied");
-      this.#waiting.delete(question.id);
-      this.#guard("a question that was denied", () => this.#parts.holds.gone(question.id, why));
-      this.#parts.send(denial(question, why));
+      this.#deny(question, error);
     }
+  }
+
+  /** E.g. a hold that cannot be written (disk full): not recorded, so not allowed. */
+  #deny(question: Question, error: unknown): void {
+    const why = `the supervisor could not record the question: ${sentence(error)}`;
+    this.#parts.log.error({ question: question.id, error: sentence(error) }, "a question was denied");
+    this.#waiting.delete(question.id);
+    this.#guard("a question that was denied", () => this.#parts.holds.gone(question.id, why));
+    this.#parts.send(denial(question, why));
+  }
+
+  /**
+   * Does what follows from a hold when the hold's records are durable: at once when they are. When they cannot be
+   * written, `failed` is done instead; when the stream breaks before, nothing.
+   */
+  #onceRecorded(holdId: string, then: () => void, failed: (error: unknown) => void): void {
+    const recorded = this.#parts.recorded(holdId);
+    if (recorded === undefined) {
+      then();
+      return;
+    }
+    const stream = this.#stream;
+    const still = (action: () => void) => {
+      if (this.#stream === stream) this.#guard("what follows from a hold", action);
+    };
+    recorded.then(
+      () => still(then),
+      (error: unknown) => still(() => failed(error)),
+    );
   }
 
   #answer(question: Question): void {
     const { holds, send } = this.#parts;
+    const deny = (error: unknown) => this.#deny(question, error);
     const judgement = judge(question, this.#parts.sandbox(question.sandbox), this.#parts.rates);
     if (judgement.kind === "final") {
-      if (question.holdId !== "") this.#endAs(question.holdId, judgement.decision);
-      send(judgement.decision);
+      if (question.holdId === "") {
+        send(judgement.decision);
+        return;
+      }
+      this.#endAs(question.holdId, judgement.decision);
+      this.#onceRecorded(question.holdId, () => send(judgement.decision), deny);
       return;
     }
     // What the loader holds already (this supervisor or the one before it said so) joins its hold.
     const known = question.holdId === "" ? undefined : holds.rejoin(question);
     if (known !== undefined && known.outcome !== HoldOutcome.OPEN) {
-      send(withOutcome(judgement.decision, known));
+      this.#onceRecorded(known.id, () => send(withOutcome(judgement.decision, known)), deny);
       return;
     }
     this.#waiting.set(question.id, question);
     if (known !== undefined) return;
     const hold = holds.open(question, judgement.terms, question.holdId === "" ? undefined : question.holdId);
     const { id: holdId, deadlineUs } = hold;
-    send({ ...judgement.decision, verdict: Verdict.HOLD, holdId, deadlineUs });
+    const held = { ...judgement.decision, verdict: Verdict.HOLD, holdId, deadlineUs };
+    this.#onceRecorded(holdId, () => send(held), deny);
   }
 
   /** The policy decides now what is held: the open hold of it ends with that verdict. */
@@ -121,7 +156,15 @@ export class Decider {
     this.#parts.holds.settleByPolicy(holdId, verdict, `the policy changed: ${decision.rule} decides now`);
   }
 
+  /** Nothing is released whose end is not recorded: the loader denies it at the deadline. */
   #released(hold: Hold, questions: readonly number[]): void {
+    const release = () => this.#release(hold, questions);
+    this.#onceRecorded(hold.id, release, () => {
+      for (const id of questions) this.#waiting.delete(id);
+    });
+  }
+
+  #release(hold: Hold, questions: readonly number[]): void {
     for (const id of questions) {
       const question = this.#waiting.get(id);
       this.#waiting.delete(id);

@@ -19,8 +19,8 @@ export interface HealthOptions {
   readonly log: Logger;
   /** The loader. Throws while it is away. */
   client(): LoaderClient;
-  /** Writes a record into the audit; may throw. */
-  append(record: NewRecord): void;
+  /** Writes a record into the audit. */
+  append(record: NewRecord): Promise<void>;
   /** The rule that holds an exec of this process of a sandbox now. */
   heldBy(sandbox: string, pid: number): string | undefined;
 }
@@ -77,6 +77,12 @@ export class HealthMonitor {
   /** By name of the sandbox. */
   all(): Record<string, Health> {
     return Object.fromEntries([...this.#watched].map(([name, { health }]) => [name, health]));
+  }
+
+  /** True while a check runs: then it matters which execs are denied. */
+  checks(): boolean {
+    for (const { denials } of this.#watched.values()) if (denials !== undefined) return true;
+    return false;
   }
 
   /** Takes from the loader's events which execs were denied while a check runs. */
@@ -141,19 +147,16 @@ export class HealthMonitor {
     const summary = `health check: ${word}${detail === "" ? "" : `: ${detail}`}`;
     this.#options.log.info({ sandbox }, summary);
     const { command, subject } = check;
-    try {
-      this.#options.append(
-        ownRecord(
-          { kind: "sandbox", timeUs: nowUs(), sandbox, subject, summary, rule, policyHash },
-          { health: word, failures, detail, rule, command },
-        ),
-      );
-    } catch (error) {
+    const record = ownRecord(
+      { kind: "sandbox", timeUs: nowUs(), sandbox, subject, summary, rule, policyHash },
+      { health: word, failures, detail, rule, command },
+    );
+    this.#options.append(record).catch((error: unknown) => {
       this.#options.log.error(
         { sandbox, error: sentence(error) },
         "a change of health could not be recorded",
       );
-    }
+    });
   }
 }
 

@@ -1,10 +1,12 @@
-/** Reaching the loader: found, started, missing, and one that this host cannot run. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+/** Reaching the loader: found, started, missing, and one that this host cannot run. What comes from it. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { EventBatch } from "../../../proto/gen/clawsec/v1/loader.js";
 import { makeLog } from "../../common/log.js";
 import { type Paths, pathsOf } from "../../common/paths.js";
+import { denied, question } from "../../testing/questions.js";
 import { ScriptedLoader } from "../../testing/scripted-loader.js";
 import { LoaderLink, NoLoader } from "./link.js";
 import { endLoader, runningLoader, startTimeOf } from "./process.js";
@@ -16,7 +18,12 @@ let link: LoaderLink;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "clawsec-link-"));
   paths = pathsOf({ CLAWSEC_RUNTIME_DIR: join(folder, "run"), CLAWSEC_STATE_DIR: join(folder, "state") });
-  link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: true, ingest: () => 0 });
+  link = new LoaderLink({
+    paths,
+    log: makeLog({ kind: "none" }),
+    spawn: true,
+    ingest: () => Promise.resolve(0),
+  });
   vi.stubEnv("CLAWSEC_INIT", "/bin/true");
 });
 afterEach(async () => {
@@ -87,7 +94,13 @@ test("what is to be left unused reaches the loader, and is all that it is told",
   program('echo "without: ${CLAWSEC_WITHOUT-}" > "$CLAWSEC_STATE_DIR/seen"; exit 70');
   const seen = async (without: string[] | undefined) => {
     link.close();
-    link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: true, without, ingest: () => 0 });
+    link = new LoaderLink({
+      paths,
+      log: makeLog({ kind: "none" }),
+      spawn: true,
+      without,
+      ingest: () => Promise.resolve(0),
+    });
     await failure();
     return readFileSync(join(paths.state, "seen"), "utf8");
   };
@@ -105,7 +118,13 @@ test("a loader that runs already and uses what is to be left unused is refused, 
   await loader.start();
   const start = async (without: string[] | undefined) => {
     link.close();
-    link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: true, without, ingest: () => 0 });
+    link = new LoaderLink({
+      paths,
+      log: makeLog({ kind: "none" }),
+      spawn: true,
+      without,
+      ingest: () => Promise.resolve(0),
+    });
     return await link.start(1500);
   };
   for (const without of [["tp_btf"], undefined]) expect((await start(without)).loaderBootId).toBe("boot-1");
@@ -119,7 +138,6 @@ test("a loader that runs already and uses what is to be left unused is refused, 
 
 test("a loader that runs is used, and none is started beside it", async () => {
   program("exit 70");
-  const { mkdirSync } = await import("node:fs");
   mkdirSync(paths.runtime);
   const loader = new ScriptedLoader(paths.loaderSocket);
   await loader.start();
@@ -127,4 +145,80 @@ test("a loader that runs is used, and none is started beside it", async () => {
   expect(link.spawned).toBe(false);
   link.close();
   loader.stop();
+});
+
+describe("events", () => {
+  let loader: ScriptedLoader;
+  let pending: { batch: Uint8Array; done: (sequence: number) => void; fail: (error: Error) => void }[];
+
+  beforeEach(async () => {
+    mkdirSync(paths.runtime);
+    loader = new ScriptedLoader(paths.loaderSocket);
+    await loader.start();
+    pending = [];
+    const ingest = (_boot: string, batch: Uint8Array) =>
+      new Promise<number>((done, fail) => pending.push({ batch, done, fail }));
+    link = new LoaderLink({ paths, log: makeLog({ kind: "none" }), spawn: false, ingest });
+    await link.start();
+  });
+  afterEach(() => {
+    link.close();
+    loader.stop();
+  });
+  const given = () =>
+    pending.map(({ batch }) => EventBatch.decode(batch).events.map(({ sequence }) => sequence));
+
+  test("are handed over one batch at a time, in order, and acknowledged when they are durable, not before", async () => {
+    for (const first of [1, 3, 5]) await loader.emit(denied(first), denied(first + 1));
+    await loader.until(() => pending.length === 1);
+    // A question comes through meanwhile: the stream of events stands still, the connection does not.
+    await loader.ask({ $case: "question", value: question(1) });
+    await new Promise((resolve) => link.once("message", resolve));
+    expect([given(), loader.acks]).toEqual([[[1, 2]], []]);
+    for (const upTo of [2, 4, 6]) {
+      pending.at(-1)?.done(upTo);
+      await loader.until(() => loader.acks.includes(upTo));
+      if (upTo < 6) await loader.until(() => pending.length === upTo / 2 + 1);
+    }
+    expect(given()).toEqual([
+      [1, 2],
+      [3, 4],
+      [5, 6],
+    ]);
+    expect(loader.acks).toEqual([2, 4, 6]);
+  });
+
+  test("that cannot be written end the connection with the reason, and nothing is acknowledged", async () => {
+    const lost = new Promise((resolve) => link.once("disconnected", resolve));
+    await loader.emit(denied(1));
+    await loader.until(() => pending.length === 1);
+    pending[0]?.fail(new Error("database or disk is full"));
+    expect(await lost).toBe("the audit could not be written: database or disk is full");
+    expect(loader.acks).toEqual([]);
+    await loader.until(() => link.state.kind === "connected");
+    await loader.emit(denied(1));
+    await loader.until(() => pending.length === 2);
+    pending[1]?.done(1);
+    await loader.until(() => loader.acks.includes(1));
+  });
+
+  test("of a new connection wait for the batch of the one before", async () => {
+    await loader.emit(denied(1));
+    await loader.until(() => pending.length === 1);
+    loader.stop();
+    await loader.until(() => link.state.kind === "disconnected");
+    loader = new ScriptedLoader(paths.loaderSocket);
+    await loader.start();
+    await loader.until(() => link.state.kind === "connected");
+    await loader.emit(denied(1), denied(2));
+    await loader.ask({ $case: "question", value: question(1) });
+    await new Promise((resolve) => link.once("message", resolve));
+    expect(given()).toEqual([[1]]);
+    pending[0]?.done(1);
+    await loader.until(() => pending.length === 2);
+    pending[1]?.done(2);
+    await loader.until(() => loader.acks.length > 0);
+    // What the earlier connection brought is not acknowledged on this one.
+    expect(loader.acks).toEqual([2]);
+  });
 });

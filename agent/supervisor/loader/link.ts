@@ -7,15 +7,13 @@ import { type ClientDuplexStream, connectivityState } from "@grpc/grpc-js";
 import type {
   Capability,
   Decision,
-  Event,
   EventAck,
-  EventBatch,
   HelloResponse,
   LoaderClient,
   LoaderMessage,
   SupervisorMessage,
 } from "../../../proto/gen/clawsec/v1/loader.js";
-import { call, isUnavailable, loaderClient, sentence } from "../../common/grpc.js";
+import { call, isUnavailable, loaderClient, rawEvents, sentence } from "../../common/grpc.js";
 import type { Logger } from "../../common/log.js";
 import { type Paths, packageVersion } from "../../common/paths.js";
 import { loaderLogEnd, loaderLogTail, notRoot, runningLoader, spawnLoader } from "./process.js";
@@ -36,8 +34,11 @@ export interface LinkOptions {
   readonly spawn: boolean;
   /** What the loader leaves unused, sorted; undefined: whatever it does. */
   readonly without?: readonly string[] | undefined;
-  /** Makes events durable; returns the sequence that may be acknowledged. Throwing acknowledges nothing. */
-  readonly ingest: (bootId: string, events: readonly Event[]) => number;
+  /**
+   * Makes a batch of events, an encoded EventBatch, durable; resolves with the sequence that may be acknowledged, 0 for
+   * none. Rejecting acknowledges nothing.
+   */
+  readonly ingest: (bootId: string, batch: Uint8Array) => Promise<number>;
 }
 
 /** sysexits.h: how the loader ends when the host lacks what no sandbox can do without. */
@@ -71,7 +72,11 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
   readonly #options: LinkOptions;
   #client: LoaderClient | undefined;
   #decide: ClientDuplexStream<SupervisorMessage, LoaderMessage> | undefined;
-  #events: ClientDuplexStream<EventAck, EventBatch> | undefined;
+  #events: ClientDuplexStream<EventAck, Buffer> | undefined;
+  /** A batch is being made durable. The next one is read after it, so that they stay in order and few. */
+  #ingesting = false;
+  /** The last batch could not be made durable: until one is, each reconnect waits longer than the one before. */
+  #unwritten = false;
   #state: LinkState = { kind: "disconnected", why: "not connected yet" };
   #pauseMs = FIRST_PAUSE_MS;
   /** Exit code of the loader that we started and that ended; undefined while none did. */
@@ -165,7 +170,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
       }
       this.#client = client;
       this.#state = { kind: "connected", hello };
-      this.#pauseMs = FIRST_PAUSE_MS;
+      if (!this.#unwritten) this.#pauseMs = FIRST_PAUSE_MS;
       log.info({ version: hello.loaderVersion, boot: hello.loaderBootId }, "connected to the loader");
       this.emit("connected", hello);
       this.#openStreams(client, hello.loaderBootId);
@@ -207,7 +212,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
   #openStreams(client: LoaderClient, bootId: string): void {
     this.#watch(client);
     const decide = client.decide();
-    const events = client.events();
+    const events = rawEvents(client);
     this.#decide = decide;
     this.#events = events;
     const lost = (what: string) => (error?: Error) => {
@@ -217,7 +222,9 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
     decide.on("data", (message: LoaderMessage) => this.emit("message", message));
     decide.on("error", lost("the Decide stream broke"));
     decide.on("end", lost("the Decide stream ended"));
-    events.on("data", (batch: EventBatch) => this.#ingest(events, bootId, batch));
+    // One that an earlier connection brought may be under way still.
+    if (this.#ingesting) events.pause();
+    events.on("data", (batch: Buffer) => this.#ingest(events, bootId, batch));
     events.on("error", lost("the Events stream broke"));
     events.on("end", lost("the Events stream ended"));
   }
@@ -235,14 +242,22 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
     else channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, changed);
   }
 
-  #ingest(stream: ClientDuplexStream<EventAck, EventBatch>, bootId: string, batch: EventBatch): void {
+  async #ingest(stream: ClientDuplexStream<EventAck, Buffer>, bootId: string, batch: Buffer): Promise<void> {
+    this.#ingesting = true;
+    stream.pause();
     try {
-      const sequence = this.#options.ingest(bootId, batch.events);
-      if (batch.events.length > 0) stream.write({ sequence });
+      const sequence = await this.#options.ingest(bootId, batch);
+      if (this.#unwritten) this.#pauseMs = FIRST_PAUSE_MS;
+      this.#unwritten = false;
+      if (sequence > 0 && this.#events === stream) stream.write({ sequence });
     } catch (error) {
+      this.#unwritten = true;
       // Not durable, so not acknowledged: the loader keeps the batch and sends it again after the reconnect.
       this.#options.log.error({ error: sentence(error) }, "the audit could not be written");
-      this.#lose(`the audit could not be written: ${sentence(error)}`);
+      if (this.#events === stream) this.#lose(`the audit could not be written: ${sentence(error)}`);
+    } finally {
+      this.#ingesting = false;
+      this.#events?.resume();
     }
   }
 

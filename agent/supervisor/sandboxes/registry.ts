@@ -3,7 +3,7 @@ import type { Policy } from "../../../policy/index.js";
 import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
 import { sentence } from "../../common/grpc.js";
 import { isLive } from "../../common/verdict.js";
-import type { RuleNote } from "../audit/store.js";
+import type { RuleNotes } from "../audit/notes.js";
 import { storedPolicy } from "./compile.js";
 import type { SandboxRecord, SandboxStore } from "./store.js";
 
@@ -18,15 +18,11 @@ export interface Sandbox {
   readonly lost: boolean;
 }
 
-/** Policies that are remembered by their hash. */
-const REMEMBERED = 32;
-
 export class SandboxRegistry {
   readonly #store: SandboxStore;
   readonly #sandboxes = new Map<string, Sandbox>();
   readonly #ended = new Set<string>();
-  /** Policies by their hash, the last used last: events arrive after their policy was replaced. */
-  readonly #byHash = new Map<string, Policy>();
+  #onPolicy: (hash: string, notes: RuleNotes) => void = () => {};
 
   readonly #changed: (name: string) => void;
 
@@ -37,7 +33,6 @@ export class SandboxRegistry {
     for (const record of store.all()) {
       const policy = reparse(record);
       this.#sandboxes.set(record.name, { record, policy, info: undefined, lost: true });
-      if (!("unreadable" in policy)) this.#remember(policy);
     }
   }
 
@@ -52,25 +47,18 @@ export class SandboxRegistry {
   /** A new sandbox, or a new policy for one. On disk when this returns. */
   put(record: SandboxRecord, policy: Policy, info?: SandboxInfo): void {
     this.#store.put(record);
-    this.#remember(policy);
+    this.#onPolicy(policy.hash, notesOf(policy));
     const before = this.#sandboxes.get(record.name);
     this.#ended.delete(record.name);
     this.#sandboxes.set(record.name, { record, policy, info: info ?? before?.info, lost: false });
     this.#changed(record.name);
   }
 
-  /** Severity and tags of a rule of a policy that is or was in force; undefined when either is not known. */
-  ruleNote(policyHash: string, id: string): RuleNote | undefined {
-    const policy = this.#byHash.get(policyHash);
-    return policy && notesOf(policy).get(id);
-  }
-
-  #remember(policy: Policy): void {
-    this.#byHash.delete(policy.hash);
-    this.#byHash.set(policy.hash, policy);
-    for (const hash of this.#byHash.keys()) {
-      if (this.#byHash.size <= REMEMBERED) break;
-      this.#byHash.delete(hash);
+  /** Tells what each policy says about its rules: those that are in force now, and each one before it comes into force. */
+  tellPolicies(listener: (hash: string, notes: RuleNotes) => void): void {
+    this.#onPolicy = listener;
+    for (const { policy } of this.#sandboxes.values()) {
+      if (!("unreadable" in policy)) listener(policy.hash, notesOf(policy));
     }
   }
 
@@ -126,15 +114,9 @@ export class SandboxRegistry {
   }
 }
 
-const NOTES = new WeakMap<Policy, Map<string, RuleNote>>();
-
-function notesOf(policy: Policy): Map<string, RuleNote> {
-  let notes = NOTES.get(policy);
-  if (notes === undefined) {
-    notes = new Map([...policy.exec, ...policy.file, ...policy.network].map((rule) => [rule.id, rule]));
-    NOTES.set(policy, notes);
-  }
-  return notes;
+function notesOf(policy: Policy): RuleNotes {
+  const rules = [...policy.exec, ...policy.file, ...policy.network];
+  return new Map(rules.map(({ id, severity, tags }) => [id, { severity, tags }]));
 }
 
 function reparse(record: SandboxRecord): Sandbox["policy"] {
