@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("exec_verify", "exec_verify", None),
         ("exec_verify", "exec_verify_raw", Some("-DCLAWSEC_RAW_TP")),
         ("exec_lsm", "exec_lsm", None),
+        ("exec_caller", "exec_caller", None),
     ] {
         let arguments = [
             &format!("-I{}", out.display()),

@@ -152,6 +152,25 @@ struct clawsec_image {
     __u32 forked;
 };
 
+/* What exec_caller.bpf.c says of a thread. */
+struct clawsec_caller {
+    /* Asked for: the thread, as the initial pid namespace numbers it. */
+    __u32 thread;
+    __u32 process;
+    /* Effective ones. */
+    __u32 uid;
+    __u32 gid;
+    __u64 cgroup;
+    /* Exec number of the image that its process runs; 0 for unknown, or an image that was killed. */
+    __u64 image;
+    /* Its root directory: inode, device of the superblock, and the mount. */
+    __u64 root_inode;
+    __u32 root_device;
+    __s32 root_mount;
+    /* Its name: 16 characters, in two words. */
+    __u64 comm[2];
+};
+
 /* The texts of an exec follow it, in this order, each as long as said, none with a terminating zero of its own: path of
  * the loaded file, file name of the script, working directory, argv and environment as they lie in memory. */
 struct clawsec_event {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bpf::abi::ENVIRONMENT_MAX;
 use crate::image::{Call, Image};
-use crate::lineage::Lineage;
+use crate::lineage::{Lineage, Record};
 use crate::resolve::{Failure, Kind};
 use crate::tracee::{self, Task};
 
@@ -82,16 +82,16 @@ pub fn unresolved(call: &Call) -> pb::ExecAction {
     }
 }
 
-/// The caller, as far as it costs nothing.
-pub fn process(lineage: &Lineage, task: &Task, image: u64) -> pb::Process {
+/// The caller, as far as it costs nothing. `image`: number of the exec whose image it runs, with its record.
+pub fn process(lineage: &Lineage, task: &Task, image: u64, record: Option<&Record>) -> pb::Process {
     let mut process = pb::Process {
         pid: task.pid.cast_unsigned(),
         uid: task.uid,
         gid: task.gid,
-        comm: tracee::comm(task.tid),
+        comm: task.comm.clone(),
         ..Default::default()
     };
-    lineage.describe(image, &mut process);
+    lineage.describe_as(image, record, &mut process);
     process
 }
 

@@ -501,7 +501,7 @@ fn go_on(tid: i32, how: GoOn) -> io::Result<()> {
 }
 
 fn process_of(tid: i32) -> io::Result<i32> {
-    tracee::inspect(tid).map(|task| task.pid)
+    tracee::inspect_without_bpf(tid).map(|task| task.pid)
 }
 
 // The open that a system call is, if it opens something for reading.

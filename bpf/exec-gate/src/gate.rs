@@ -12,7 +12,9 @@ use clawsec_core::{Asker, EventSink, Scope, Without, pb};
 use tokio::runtime::Handle;
 
 use crate::again::Calls;
+use crate::at_once::Told;
 use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
+use crate::bpf::caller::Callers;
 use crate::bpf::lsm::Chain;
 use crate::bpf::{ExecVerify, FOREIGN, Layers, RING_BYTES};
 use crate::cache::Cache;
@@ -25,7 +27,7 @@ use crate::image::Headers;
 use crate::lineage::Lineage;
 use crate::notify::{self, NotifyHandler, Serving};
 use crate::order::Order;
-use crate::pending::{Decided, Pending, PendingExecs};
+use crate::pending::{Pending, PendingExecs};
 use crate::policy::ExecPolicy;
 use crate::reason::Budget;
 use crate::resolve::View;
@@ -83,6 +85,8 @@ impl Sandbox {
 /// What all threads of the gate share.
 pub(crate) struct Shared {
     pub verify: ExecVerify,
+    /// `None`: this kernel cannot be asked so.
+    pub callers: Option<Callers>,
     pub asker: Arc<dyn Asker>,
     pub events: Arc<Order>,
     pub handle: Handle,
@@ -99,17 +103,19 @@ impl Shared {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Allows one exec, and keeps `files` until it was seen or failed. What was `decided` is reported with it.
+    /// Allows one exec, and keeps `files` until it was seen or failed. What was `decided` is reported with it; an error gives it back.
     pub fn approve(
         &self,
         tid: i32,
         approval: Approval,
         chain: &Chain,
         files: Vec<OwnedFd>,
-        decided: Option<Box<Decided>>,
-    ) -> Result<(), Error> {
+        decided: Option<Told>,
+    ) -> Result<(), (Error, Option<Told>)> {
         let mut pending = self.pending();
-        self.verify.approve(tid, approval, chain)?;
+        if let Err(error) = self.verify.approve(tid, approval, chain) {
+            return Err((error, decided));
+        }
         let patient = decided.is_none();
         let entry = Pending { exec: approval.exec, since: Instant::now(), patient, _files: files, decided };
         pending.insert(tid, entry);
@@ -138,7 +144,7 @@ impl Shared {
             }
         };
         if let Some(unused) = unused {
-            unused.report_unseen(&*self.events);
+            unused.report_unseen(&self.lineage, &*self.events);
         }
     }
 
@@ -194,8 +200,16 @@ impl ExecGate {
         handle: Handle,
     ) -> Result<Arc<Self>, Error> {
         let boot_id = fs::read_to_string(BOOT_ID).map_err(Error::io("the boot has no id"))?;
+        let callers = match verify.callers() {
+            Ok(callers) => Some(callers),
+            Err(error) => {
+                tracing::info!(%error, "callers are looked at by pidfd and /proc, which takes longer");
+                None
+            }
+        };
         let shared = Arc::new(Shared {
             verify,
+            callers,
             asker,
             events: Arc::new(Order::new(events)?),
             handle,
@@ -340,7 +354,9 @@ impl ExecGate {
             environment: None,
             cwd: None,
         };
-        self.shared.approve(tid, approval, &Chain::new(exec, [&id]), vec![kept], None)
+        self.shared
+            .approve(tid, approval, &Chain::new(exec, [&id]), vec![kept], None)
+            .map_err(|(error, _)| error)
     }
 
     /// Serves the seccomp listener of a sandbox whose scope was added: execve and execveat here, the other system

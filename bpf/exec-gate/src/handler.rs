@@ -3,9 +3,10 @@
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 
-use clawsec_core::{SubjectScope, ask, pb};
+use clawsec_core::{Scope, SubjectScope, ask, pb};
 use nix::errno::Errno;
 
+use crate::at_once::Told;
 use crate::bound::Bound;
 use crate::bpf::abi::{ARGV_MAX, Approval, Hashed};
 use crate::bpf::lsm::Chain;
@@ -40,6 +41,9 @@ pub(crate) struct Request {
     /// Number of the exec, if it happens, and of the image that calls.
     pub exec: u64,
     pub parent: u64,
+    /// `AT_EXECVE_CHECK`: nothing is executed.
+    pub check: bool,
+    /// Empty until the facts are complete, as `process` is.
     pub action: pb::ExecAction,
     pub process: pb::Process,
     /// `None`: it cannot be read, and is shown as "", or nobody needed it yet.
@@ -75,13 +79,18 @@ impl NotifyHandler for ExecHandler {
         // A thread that calls again has failed with what was approved before.
         self.shared.revoke_any(notification.tid);
         let Some(mut request) = self.read(notification) else { return };
-        let quick = self.tabled(&mut request).or_else(|| self.cached(&request.keys[0]));
+        let quick = self.tabled(&mut request).or_else(|| {
+            request.keys[0] = key(&request.subject, &request.image);
+            self.cached(&request.keys[0])
+        });
         if let Some(decision) = &quick
             && matches!(decision.verdict(), pb::Verdict::Allow | pb::Verdict::Log)
             && Bound::of(decision).is_ok_and(|bound| !bound.cwd && !bound.script)
+            && !request.check
             && !self.must_stop(&request, decision)
         {
-            self.allow(request, decision);
+            let decision = decision.clone();
+            self.allow_at_once(request, decision);
             return;
         }
         self.complete(&mut request);
@@ -111,7 +120,9 @@ impl ExecHandler {
     // Reads the call. `None`: it was answered, or the caller is gone.
     fn read(&self, notification: Notification) -> Option<Request> {
         let tid = notification.tid;
-        let Ok(task) = tracee::inspect(tid) else { return None };
+        let verify = &self.shared.verify;
+        let inspected = tracee::inspect(tid, self.shared.callers.as_ref(), |pid| verify.image_of(pid));
+        let Ok((mut task, parent)) = inspected else { return None };
         let (start, [path, argv, _], flags) = match notification.syscall {
             libc::SYS_execve => (Start::Cwd, first_three(&notification.args), 0),
             _ => {
@@ -145,22 +156,22 @@ impl ExecHandler {
         };
         let subject = task.cgroup.and_then(|cgroup| self.sandbox.scope.subject_of(cgroup)).cloned();
         let Some(subject) = subject else {
-            self.refuse(notification, &task, &call, "", "the process is in no subject of its sandbox");
+            self.refuse(notification, &mut task, &call, "", "the process is in no subject of its sandbox");
             return None;
         };
         if argv.truncated {
             let message = "the arguments are longer than 128 KiB";
-            self.refuse(notification, &task, &call, &subject.name, message);
+            self.refuse(notification, &mut task, &call, &subject.name, message);
             return None;
         }
-        let mut image = match image::find(&self.sandbox.view, &self.sandbox.headers, tid, &call) {
+        let mut image = match image::find(&self.sandbox.view, &self.sandbox.headers, task.who(), &call) {
             Ok(image) => image,
             Err(Failure::Errno(errno)) => {
                 let _ = notification.respond_errno(errno as i32);
                 return None;
             }
             Err(Failure::Refused(message)) => {
-                self.refuse(notification, &task, &call, &subject.name, &message);
+                self.refuse(notification, &mut task, &call, &subject.name, &message);
                 return None;
             }
         };
@@ -171,13 +182,7 @@ impl ExecHandler {
             }
         }
         let exec = self.shared.lineage.number();
-        let parent = self.shared.verify.image_of(task.pid);
-        let id = if check { String::new() } else { self.shared.lineage.id(exec) };
-        let action = pb::ExecAction { check, ..facts::action(&call, &image, id) };
-        let process = facts::process(&self.shared.lineage, &task, parent);
-        let keys = [key(&subject, &image), Vec::new()];
         let settled = image.files.iter().all(|file| is_settled(&file.id));
-        let environment = None;
         Some(Request {
             notification,
             task,
@@ -185,23 +190,31 @@ impl ExecHandler {
             image,
             exec,
             parent,
-            action,
-            process,
+            check,
+            action: pb::ExecAction::default(),
+            process: pb::Process::default(),
             cwd: None,
-            environment,
+            environment: None,
             call,
-            keys,
+            keys: Default::default(),
             settled,
         })
     }
 
     /// Whether the new image must be stopped before it runs, although it is allowed.
     pub fn must_stop(&self, request: &Request, decision: &pb::Decision) -> bool {
-        !request.action.check && (!decision.enter_subject.is_empty() || self.needs_script(request, decision))
+        !request.check && (!decision.enter_subject.is_empty() || self.needs_script(request, decision))
     }
 
     // Finds out what an exec that is allowed by its file alone goes without: most are, and each fact costs system calls.
-    fn complete(&self, request: &mut Request) {
+    pub fn complete(&self, request: &mut Request) {
+        request.task.open_pidfd();
+        let lineage = &self.shared.lineage;
+        let id = if request.check { String::new() } else { lineage.id(request.exec) };
+        let action = facts::action(&request.call, &request.image, id);
+        request.action = pb::ExecAction { check: request.check, ..action };
+        let record = lineage.record(request.parent);
+        request.process = facts::process(lineage, &request.task, request.parent, record.as_ref());
         let tid = request.task.tid;
         request.cwd = self.sandbox.view.cwd(tid).ok();
         let cwd = request.cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
@@ -234,18 +247,10 @@ impl ExecHandler {
         verdicts.put(key.clone(), verdict);
     }
 
-    /// Lets the exec happen, in the subject that the process is in. It enters another one at its exec event, and never
-    /// here: the exec may still fail, and the other threads run until then.
-    pub fn allow(&self, mut request: Request, decision: &pb::Decision) -> Carried {
-        if request.action.executable_sha256.is_empty() {
-            // For the audit: nothing is decided by it.
-            self.show_known_digests(&mut request);
-        }
-        if request.action.check {
-            return self.allow_check(request, decision);
-        }
+    /// What is approved, before it is bound to more.
+    pub fn approval(&self, request: &Request) -> Approval {
         let loaded = request.image.loaded().id;
-        let mut approval = Approval {
+        Approval {
             inode: loaded.inode,
             argv_hash: self.shared.verify.hash(&request.image.argv),
             argv_length: request.image.argv.len() as u64,
@@ -255,7 +260,20 @@ impl ExecHandler {
             argc: request.image.argc,
             environment: None,
             cwd: None,
-        };
+        }
+    }
+
+    /// Lets the exec happen, in the subject that the process is in. It enters another one at its exec event, and never
+    /// here: the exec may still fail, and the other threads run until then.
+    pub fn allow(&self, mut request: Request, decision: &pb::Decision) -> Carried {
+        if request.action.executable_sha256.is_empty() {
+            // For the audit: nothing is decided by it.
+            self.show_known_digests(&mut request);
+        }
+        if request.check {
+            return self.allow_check(request, decision);
+        }
+        let mut approval = self.approval(&request);
         if let Err(message) = self.bind(&mut approval, &request, decision) {
             self.deny(request, &ask::denial(decision.question_id, &message));
             return Carried::Refused;
@@ -266,8 +284,10 @@ impl ExecHandler {
         let files = image.files.into_iter().map(|file| file.fd).chain(cwd.map(|cwd| cwd.fd)).collect();
         // Before the answer: it is reported with the exec.
         let latency = notification.received.elapsed().as_micros() as u64;
-        let decided = self.decided(&subject.name, action.clone(), process.clone(), decision, latency);
-        if let Err(error) = self.shared.approve(task.tid, approval, &chain, files, Some(Box::new(decided))) {
+        let scope = &self.sandbox.scope;
+        let decided = decided(scope, &subject.name, action.clone(), process.clone(), decision, latency);
+        let told = Some(Told::Whole(Box::new(decided)));
+        if let Err((error, _)) = self.shared.approve(task.tid, approval, &chain, files, told) {
             let denial = ask::denial(decision.question_id, &error.to_string());
             self.finish_denial(notification, &task, &subject.name, action, process, &denial);
             return Carried::Refused;
@@ -298,7 +318,8 @@ impl ExecHandler {
         self.finish_denial(notification, &task, &subject.name, action, process, decision)
     }
 
-    fn finish_denial(
+    /// Says why, refuses the call, and reports it.
+    pub fn finish_denial(
         &self,
         notification: Notification,
         task: &Task,
@@ -334,9 +355,11 @@ impl ExecHandler {
     }
 
     // Refuses what cannot be asked about.
-    fn refuse(&self, notification: Notification, task: &Task, call: &Call, subject: &str, message: &str) {
+    fn refuse(&self, notification: Notification, task: &mut Task, call: &Call, subject: &str, message: &str) {
+        task.open_pidfd();
         let parent = self.shared.verify.image_of(task.pid);
-        let process = facts::process(&self.shared.lineage, task, parent);
+        let lineage = &self.shared.lineage;
+        let process = facts::process(lineage, task, parent, lineage.record(parent).as_ref());
         let mut denial = ask::denial(0, message);
         denial.layer = "gate".into();
         self.finish_denial(notification, task, subject, facts::unresolved(call), process, &denial);
@@ -351,34 +374,36 @@ impl ExecHandler {
         decision: &pb::Decision,
         latency_us: u64,
     ) {
-        self.decided(subject, action, process, decision, latency_us).report(&*self.shared.events);
+        let scope = &self.sandbox.scope;
+        decided(scope, subject, action, process, decision, latency_us).report(&*self.shared.events);
     }
+}
 
-    fn decided(
-        &self,
-        subject: &str,
-        action: pb::ExecAction,
-        process: pb::Process,
-        decision: &pb::Decision,
-        latency_us: u64,
-    ) -> Decided {
-        let decision = pb::DecisionEvent {
-            verdict: decision.verdict,
-            rule: decision.rule.clone(),
-            layer: decision.layer.clone(),
-            message: decision.message.clone(),
-            latency_us,
-            hold_id: decision.hold_id.clone(),
-            observed: decision.observed,
-            observed_rule: decision.observed_rule.clone(),
-            question_id: decision.question_id,
-            action: Some(pb::decision_event::Action::Exec(action)),
-            enter_subject: decision.enter_subject.clone(),
-            exec_unseen: false,
-        };
-        let sandbox = self.sandbox.scope.sandbox.clone();
-        Decided { sandbox, subject: subject.to_owned(), process, decision }
-    }
+/// What was decided, for the audit.
+pub(crate) fn decided(
+    scope: &Scope,
+    subject: &str,
+    action: pb::ExecAction,
+    process: pb::Process,
+    decision: &pb::Decision,
+    latency_us: u64,
+) -> Decided {
+    let decision = pb::DecisionEvent {
+        verdict: decision.verdict,
+        rule: decision.rule.clone(),
+        layer: decision.layer.clone(),
+        message: decision.message.clone(),
+        latency_us,
+        hold_id: decision.hold_id.clone(),
+        observed: decision.observed,
+        observed_rule: decision.observed_rule.clone(),
+        question_id: decision.question_id,
+        action: Some(pb::decision_event::Action::Exec(action)),
+        enter_subject: decision.enter_subject.clone(),
+        exec_unseen: false,
+    };
+    let sandbox = scope.sandbox.clone();
+    Decided { sandbox, subject: subject.to_owned(), process, decision }
 }
 
 /// Runs something that may block for some microseconds off the runtime's own threads. `None`: the runtime stops, and

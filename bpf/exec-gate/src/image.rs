@@ -1,6 +1,7 @@
 //! What the kernel will load for a call of execve: the file, or the interpreter of the script, and its arguments; and what
 //! an interpreter, or the dynamic loader that is called by its own name, will open by these.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -18,7 +19,7 @@ use crate::file::FileId;
 use crate::handover::is_changeable;
 use crate::operand::{self, Code};
 use crate::operand_file;
-use crate::resolve::{Failure, Found, Start, View};
+use crate::resolve::{Failure, Found, Start, View, Who};
 use crate::script::{HEADER_SIZE, Header};
 
 /// Files whose beginning is kept in mind for one sandbox (twice this at most).
@@ -164,39 +165,62 @@ fn check(file: &Found) -> Result<(), Failure> {
     if regular && file.mode & 0o111 != 0 { Ok(()) } else { Err(Errno::EACCES.into()) }
 }
 
+// A file that is to be executed, with its beginning. Of a script it matters through which mounts it is found.
+fn look(
+    view: &View,
+    headers: &Headers,
+    who: Who,
+    start: Start,
+    path: &[u8],
+    follow: bool,
+) -> Result<(Found, Header), Failure> {
+    let mut found = view.find_quickly(who, start, path, follow)?;
+    check(&found)?;
+    let mut header = headers.read(&found)?;
+    if found.mounts.is_empty() && matches!(header, Header::Script { .. }) {
+        found = view.find(who, start, path, follow)?;
+        check(&found)?;
+        header = headers.read(&found)?;
+    }
+    Ok((found, header))
+}
+
 /// Finds what the kernel will load. Changes `call.argv` only in the result.
-pub fn find(view: &View, headers: &Headers, tid: i32, call: &Call) -> Result<Image, Failure> {
-    let first = if call.path.is_empty() && call.empty_path {
-        view.find_fd(tid, call.start)?
+pub fn find(view: &View, headers: &Headers, who: Who, call: &Call) -> Result<Image, Failure> {
+    let (first, mut header) = if call.path.is_empty() && call.empty_path {
+        let found = view.find_fd(who.tid, call.start)?;
+        check(&found)?;
+        let header = headers.read(&found)?;
+        (found, header)
     } else {
-        view.find(tid, call.start, &call.path, call.follow)?
+        look(view, headers, who, call.start, &call.path, call.follow)?
     };
-    check(&first)?;
     // Since Linux 5.18 a missing argv[0] is an empty one.
-    let mut argv = if call.argv.is_empty() { vec![Vec::new()] } else { call.argv.clone() };
+    let mut argv: Cow<'_, [Vec<u8>]> =
+        if call.argv.is_empty() { vec![Vec::new()].into() } else { (&call.argv).into() };
     let first_name = file_name(call);
     let mut name = first_name.clone();
     let mut files = vec![first];
-    while let Header::Script { interpreter, argument } = headers.read(&files[files.len() - 1])? {
-        if files.len() == 1 && is_closed_at_exec(tid, call) {
+    while let Header::Script { interpreter, argument } = header {
+        if files.len() == 1 && is_closed_at_exec(who.tid, call) {
             // The interpreter could not open its script.
             return Err(Errno::ENOENT.into());
         }
         if files.len() > DEPTH_MAX {
             return Err(Errno::ELOOP.into());
         }
-        let found = view.find(tid, Start::Cwd, &interpreter, true)?;
-        check(&found)?;
+        let (found, next) = look(view, headers, who, Start::Cwd, &interpreter, true)?;
+        header = next;
         files.push(found);
         let head = [Some(interpreter.clone()), argument, Some(name)];
-        argv.splice(..1, head.into_iter().flatten());
+        argv.to_mut().splice(..1, head.into_iter().flatten());
         name = interpreter;
     }
-    if headers.read(&files[files.len() - 1])? == Header::Neither {
+    if header == Header::Neither {
         return Err(Errno::ENOEXEC.into());
     }
     let mut bytes = Vec::with_capacity(argv.iter().map(|argument| argument.len() + 1).sum());
-    for argument in &argv {
+    for argument in argv.iter() {
         bytes.extend_from_slice(argument);
         bytes.push(0);
     }
@@ -217,7 +241,7 @@ pub fn find(view: &View, headers: &Headers, tid: i32, call: &Call) -> Result<Ima
         script_unknown: String::new(),
         variables: Vec::new(),
     };
-    look_inside(view, headers, tid, &mut image, &argv)?;
+    look_inside(view, headers, who, &mut image, &argv)?;
     Ok(image)
 }
 
@@ -225,7 +249,7 @@ pub fn find(view: &View, headers: &Headers, tid: i32, call: &Call) -> Result<Ima
 fn look_inside(
     view: &View,
     headers: &Headers,
-    tid: i32,
+    who: Who,
     image: &mut Image,
     argv: &[Vec<u8>],
 ) -> Result<(), Failure> {
@@ -235,13 +259,13 @@ fn look_inside(
         let named = String::from_utf8_lossy(given.program).into_owned();
         let refused = |why: &str| Failure::Refused(format!("the dynamic loader is given {named}, {why}"));
         let found = view
-            .find(tid, Start::Cwd, given.program, true)
+            .find(who, Start::Cwd, given.program, true)
             .map_err(|_| refused("which cannot be found; start programs by their own names"))?;
         check(&found).map_err(|_| refused("which cannot be executed"))?;
         if headers.read(&found)? != Header::Elf || by_hand::is_loader(&found.path) {
             return Err(refused("which is no program; start programs by their own names"));
         }
-        if is_changeable(tid, &found) {
+        if is_changeable(who.tid, &found) {
             return Err(refused("which the sandbox can change meanwhile; start it by its own name"));
         }
         image.variables = given.variables;
@@ -264,7 +288,7 @@ fn look_inside(
                 image.name.clone_from(&names[0]);
             }
             for (place, name) in names.into_iter().enumerate() {
-                match operand_file::find(view, tid, language, &name) {
+                match operand_file::find(view, who, language, &name) {
                     Ok((name, found)) => {
                         // Of a script with a "#!" line the kernel has told the interpreter.
                         if image.scripts().iter().any(|script| script.id == found.id) {

@@ -25,6 +25,7 @@
 //!   the same process must let its own process pass.
 
 mod again;
+mod at_once;
 mod bound;
 mod bpf;
 mod by_hand;
@@ -63,6 +64,7 @@ pub mod tracee;
 mod tracer;
 mod turn;
 mod wait;
+mod walk;
 
 pub use bpf::Layers;
 pub use bpf::abi::Counters;

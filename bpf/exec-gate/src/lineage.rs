@@ -119,8 +119,13 @@ impl Lineage {
 
     /// Says of a process what it runs and which execs led to it.
     pub fn describe(&self, number: u64, process: &mut pb::Process) {
+        self.describe_as(number, self.record(number).as_ref(), process);
+    }
+
+    /// The same, where its record is known.
+    pub fn describe_as(&self, number: u64, record: Option<&Record>, process: &mut pb::Process) {
         process.exec_id = self.id(number);
-        if let Some(record) = self.record(number) {
+        if let Some(record) = record {
             process.ancestors = record.ancestors.iter().map(|ancestor| self.id(*ancestor)).collect();
             process.executable = record.executable().to_owned();
         }

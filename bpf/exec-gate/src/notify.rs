@@ -14,13 +14,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::sys;
 use crate::turn::Turn;
 
+/// Who has waited for a call has slept and was woken, which takes longer than this. A wrong guess costs a change of
+/// threads.
+const AT_ONCE: Duration = Duration::from_micros(4);
 /// Threads of one listener. One that hangs in a caller's memory must not stop the others.
 const THREADS: usize = 3;
 
@@ -236,13 +239,10 @@ impl Shared {
     fn serve_one(&self) -> Served {
         let mut fds =
             [PollFd::new(&self.listener.fd, PollFlags::IN), PollFd::new(&*self.stop, PollFlags::IN)];
-        // Calls that wait already are for several threads. Looked at before the next call comes, so that it costs none.
-        let pressed = match poll(&mut fds, Some(&Timespec::default())) {
-            Ok(0) => poll(&mut fds, None).map(|_| false),
-            ready => ready.map(|_| true),
-        };
-        let pressed = match pressed {
-            Ok(pressed) => pressed,
+        let began = Instant::now();
+        let pressed = match poll(&mut fds, None) {
+            // Calls that waited already are for several threads.
+            Ok(_) => began.elapsed() < AT_ONCE,
             Err(rustix::io::Errno::INTR) => return Served::Go,
             Err(error) => {
                 tracing::error!(%error, "a seccomp listener cannot be polled any more");

@@ -153,7 +153,7 @@ fn look_after_approvals(shared: &Shared, losses: &mut Losses) {
     for (tid, entry) in overdue {
         // The thread of an exec that is not the leader's is gone after it: then it is not known which it was.
         losses.missing += u64::from(doing(tid) != Doing::Gone);
-        entry.report_unseen(&*shared.events);
+        entry.report_unseen(&shared.lineage, &*shared.events);
     }
 }
 

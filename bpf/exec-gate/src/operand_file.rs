@@ -8,16 +8,16 @@ use nix::errno::Errno;
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
 use crate::operand::Language;
-use crate::resolve::{Failure, Found, Start, View};
+use crate::resolve::{Failure, Found, Start, View, Who};
 
 /// Largest package.json that is read.
 const PACKAGE_MAX: u64 = 1 << 20;
 
 /// Finds it, as the thread's interpreter will; with the name by which it is opened. The error is a sentence.
-pub fn find(view: &View, tid: i32, language: Language, name: &[u8]) -> Result<(Vec<u8>, Found), String> {
+pub fn find(view: &View, who: Who, language: Language, name: &[u8]) -> Result<(Vec<u8>, Found), String> {
     let name = if language == Language::Node { without_names_before_dots(name) } else { name.to_vec() };
     let shown = || String::from_utf8_lossy(&name).chars().take(200).collect::<String>();
-    let look = |name: &[u8]| match view.find(tid, Start::Cwd, name, true) {
+    let look = |name: &[u8]| match view.find(who, Start::Cwd, name, true) {
         Ok(found) => Ok(Some(found)),
         Err(Failure::Errno(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
         Err(Failure::Errno(errno)) => Err(format!("the script {} cannot be found ({errno})", shown())),

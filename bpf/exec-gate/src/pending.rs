@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use clawsec_core::{EventSink, pb};
 
+use crate::at_once::Told;
+use crate::lineage::Lineage;
+
 /// What was decided about an exec, for the audit.
 #[derive(Debug)]
 pub(crate) struct Decided {
@@ -42,13 +45,14 @@ pub(crate) struct Pending {
     /// Open `O_PATH` descriptors of what was approved: while they are, no other file can get the inode number.
     pub _files: Vec<OwnedFd>,
     /// Reported with the exec. `None`: the loader started it.
-    pub decided: Option<Box<Decided>>,
+    pub decided: Option<Told>,
 }
 
 impl Pending {
     /// Says that no exec came of it.
-    pub fn report_unseen(self, events: &dyn EventSink) {
-        if let Some(mut decided) = self.decided {
+    pub fn report_unseen(self, lineage: &Lineage, events: &dyn EventSink) {
+        if let Some(told) = self.decided {
+            let mut decided = told.whole(lineage);
             decided.decision.exec_unseen = true;
             decided.report(events);
         }

@@ -208,7 +208,8 @@ impl ExecHandler {
 }
 
 // In the order of `Image::files`: the scripts, the program of a loader that is called by hand, and at last the image.
-fn show_digests(action: &mut pb::ExecAction, mut digests: Vec<String>) {
+/// Shows what the files contain.
+pub(crate) fn show_digests(action: &mut pb::ExecAction, mut digests: Vec<String>) {
     if !action.loader.is_empty() {
         action.loader_sha256 = digests.pop().unwrap_or_default();
     }

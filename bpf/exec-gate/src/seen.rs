@@ -31,7 +31,7 @@ pub fn report(shared: &Shared, event: &Event) {
                 let path = text(&loaded.path.bytes);
                 lineage.insert(event.exec, loaded.parent_exec, &path, || shared.live_images());
             }
-            let decided = pending.and_then(|pending| pending.decided);
+            let decided = pending.and_then(|pending| pending.decided).map(|told| told.whole(lineage));
             let (caller, mut decision) = decided.map(|decided| (decided.process, decided.decision)).unzip();
             let mut exec = exec_event(loaded);
             if let Some(pb::decision_event::Action::Exec(action)) =
@@ -48,7 +48,7 @@ pub fn report(shared: &Shared, event: &Event) {
         }
         EventKind::Refused { result, thread, device, inode, name } => {
             if let Some(pending) = take_seen(shared, *thread, event.exec) {
-                pending.report_unseen(&*shared.events);
+                pending.report_unseen(lineage, &*shared.events);
             }
             tracing::warn!(
                 process = event.process, sandbox = scope.as_ref().map(|scope| scope.sandbox.as_str()),

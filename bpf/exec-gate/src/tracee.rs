@@ -13,6 +13,8 @@ use nix::sys::signal::Signal;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use crate::bpf::caller::{Callers, RootId};
+use crate::resolve::Who;
 use crate::sys;
 
 /// Remote areas never cross a page, so that a read of one is whole or nothing.
@@ -36,12 +38,54 @@ pub struct Task {
     pub gid: u32,
     /// Id of its cgroup (v2); `None` when it is not known.
     pub cgroup: Option<u64>,
-    /// Means the thread, or where the kernel cannot, its process.
+    /// Its root directory, where that was to be had at once.
+    pub root: Option<RootId>,
+    /// Name of the thread.
+    pub comm: String,
+    /// Means the thread, or where the kernel cannot, its process; once it was needed ([`Task::open_pidfd`]).
     pub pidfd: Option<OwnedFd>,
 }
 
-/// Finds out about a thread. An error means that it is gone.
-pub fn inspect(tid: i32) -> io::Result<Task> {
+impl Task {
+    /// As [`crate::resolve::View::find`] wants it.
+    pub fn who(&self) -> Who {
+        Who { tid: self.tid, root: self.root }
+    }
+
+    /// Opens `pidfd`, if that was not done yet. It is this thread's if the notification is found valid after this.
+    pub fn open_pidfd(&mut self) {
+        if self.pidfd.is_none() {
+            self.pidfd = sys::pidfd_open_thread(self.tid).or_else(|_| sys::pidfd_open_process(self.pid)).ok();
+        }
+    }
+}
+
+/// Finds out about a thread, and the number of the exec whose image its process runs, in the quickest way that there is. An error means that it is gone.
+pub fn inspect(
+    tid: i32,
+    callers: Option<&Callers>,
+    image_of: impl FnOnce(i32) -> u64,
+) -> io::Result<(Task, u64)> {
+    let Some(caller) = callers.and_then(|callers| callers.read(tid)) else {
+        let task = inspect_without_bpf(tid)?;
+        let image = image_of(task.pid);
+        return Ok((task, image));
+    };
+    let task = Task {
+        tid,
+        pid: caller.process.cast_signed(),
+        uid: caller.uid,
+        gid: caller.gid,
+        cgroup: Some(caller.cgroup),
+        root: Some(caller.root),
+        comm: caller.comm,
+        pidfd: None,
+    };
+    Ok((task, caller.image))
+}
+
+/// The same without BPF.
+pub fn inspect_without_bpf(tid: i32) -> io::Result<Task> {
     if let Ok(pidfd) = sys::pidfd_open_thread(tid)
         && let Ok(info) = sys::pidfd_info(pidfd.as_fd())
     {
@@ -51,6 +95,8 @@ pub fn inspect(tid: i32) -> io::Result<Task> {
             uid: info.euid,
             gid: info.egid,
             cgroup: Some(info.cgroup_id),
+            root: None,
+            comm: comm(tid),
             pidfd: Some(pidfd),
         });
     }
@@ -71,6 +117,8 @@ fn inspect_proc(tid: i32) -> io::Result<Task> {
         uid: field("Uid:", 1).ok_or_else(missing)?,
         gid: field("Gid:", 1).ok_or_else(missing)?,
         cgroup: cgroup_of(tid),
+        root: None,
+        comm: comm(tid),
         pidfd: sys::pidfd_open_process(pid).ok(),
     })
 }

@@ -132,7 +132,7 @@ thread_local! {
 }
 
 // libbpf writes to standard error what a kernel refuses. Here it is tried whether it does.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {

@@ -4,6 +4,7 @@
 //! scopes of the old ones, before their pins are removed: there is no moment without verification.
 
 pub mod abi;
+pub mod caller;
 pub mod event;
 pub mod lsm;
 
@@ -23,6 +24,7 @@ use siphasher::sip::SipHasher24;
 use self::abi::{
     APPROVAL_SIZE, Approval, COUNTERS, Counters, ExecResult, IMAGE_SIZE, RunningImage, SCOPE_SIZE,
 };
+use self::caller::Callers;
 use self::lsm::{Chain, ExecLsm, Refusals};
 use crate::error::Error;
 
@@ -295,6 +297,14 @@ impl ExecVerify {
         if let Some(lsm) = &self.lsm {
             lsm.forget(tid);
         }
+    }
+
+    /// A way to ask about callers.
+    ///
+    /// # Errors
+    /// The kernel has none.
+    pub fn callers(&self) -> Result<Callers, Error> {
+        Callers::load(&self.images)
     }
 
     /// Whether BPF-LSM refuses what is not approved.
