@@ -1,4 +1,4 @@
-import type { AuditRecord, Hold } from "../proto/gen/clawsec/v1/control.js";
+import { type AuditRecord, HealthState, type Hold } from "../proto/gen/clawsec/v1/control.js";
 import {
   ExecutableKind,
   FileOperation,
@@ -185,6 +185,20 @@ export function stateWord(state: SandboxState): string {
     case SandboxState.KILLED:
       return "killed";
     case SandboxState.UNSPECIFIED:
+      return "unknown";
+  }
+}
+
+/** What a sandbox's health check says, in one word. */
+export function healthWord(state: HealthState): string {
+  switch (state) {
+    case HealthState.STARTING:
+      return "starting";
+    case HealthState.HEALTHY:
+      return "healthy";
+    case HealthState.UNHEALTHY:
+      return "unhealthy";
+    case HealthState.UNSPECIFIED:
       return "unknown";
   }
 }

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import stringWidth from "string-width";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { AuditRecord, type Hold, HoldOutcome } from "../proto/gen/clawsec/v1/control.js";
+import { AuditRecord, HealthState, type Hold, HoldOutcome } from "../proto/gen/clawsec/v1/control.js";
 import {
   ExecAction,
   FileAction,
@@ -265,9 +265,14 @@ test("events appear as they are written, those of before included", async () => 
 });
 
 test("the status line tells sandboxes, a missing loader and lost events", async () => {
-  terminal = new Terminal(100, 24);
+  terminal = new Terminal(120, 24);
   await start();
   await terminal.see("loader connected, no events lost; openclaw running (3), second running (3)");
+  server.status = {
+    ...server.status,
+    health: { second: { state: HealthState.UNHEALTHY, failures: 3, checkedUs: 1, detail: "x", rule: "" } },
+  };
+  await terminal.see("openclaw running (3), second running (3, unhealthy)");
   server.status = {
     ...server.status,
     loaderConnected: false,

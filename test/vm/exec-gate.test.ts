@@ -1,4 +1,4 @@
-// The exec gate's own tests on Debian's kernels: with the verification alone, and with BPF-LSM in front of it, which the
+// The exec gate's own tests on Debian's kernels, and that of the limits in cgroup v2, which the host may have in v1: with the verification alone, and with BPF-LSM in front of it, which the
 // host's kernel may lack. One boot for each kernel, all of them side by side: each machine has one processor, which is
 // mostly emulated. Each test of the gate is one here, too.
 
@@ -13,8 +13,10 @@ import { describeInMachine } from "./suite.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const minutes = 60_000;
 
-/** Test targets of the crate, and how many tests each has at least: a name that vanishes is a failure. */
-const targets = { probe: 1, lsm: 8, decide: 15, hold: 10 } as const;
+/** Test targets, and how many tests each has at least: a name that vanishes is a failure. */
+const targets = { probe: 1, lsm: 8, decide: 15, hold: 10, limits: 1 } as const;
+/** The crates that have them. */
+const crate = /\/(?:exec-gate|sandbox)\//;
 /** It measures how long a parent waits, in milliseconds: an emulated processor has no say in that. */
 const skipped = "a_held_exec_does_not_stall_the_parent_that_vforked";
 
@@ -39,7 +41,7 @@ function build(): string {
   );
   for (const line of built.split("\n").filter((text) => text.startsWith("{"))) {
     const { executable, target, manifest_path: manifest } = JSON.parse(line);
-    if (typeof executable === "string" && target.name in targets && manifest.includes("/exec-gate/"))
+    if (typeof executable === "string" && target.name in targets && crate.test(manifest))
       copyFileSync(executable, join(folder, target.name));
   }
   const sources = (names: string[]) => names.map((name) => join(root, "bpf/exec-gate/tests/programs", name));

@@ -1,6 +1,6 @@
 import { Text } from "ink";
 import type { StatusResponse } from "../../proto/gen/clawsec/v1/control.js";
-import { stateWord } from "../describe.js";
+import { healthWord, stateWord } from "../describe.js";
 import { visible } from "../escape.js";
 import type { State } from "../store.js";
 
@@ -45,12 +45,16 @@ function Connected({ status }: { status: StatusResponse }) {
   );
 }
 
-function sandboxes({ sandboxes }: StatusResponse): string {
+function sandboxes({ sandboxes, health }: StatusResponse): string {
   if (sandboxes.length === 0) return "no sandboxes";
   return sandboxes
-    .map(
-      ({ name, state, processes }) =>
-        `${visible(name)} ${stateWord(state)}${processes > 0 ? ` (${processes})` : ""}`,
-    )
+    .map(({ name, state, processes }) => {
+      const checked = health[name];
+      const more = [
+        ...(processes > 0 ? [String(processes)] : []),
+        ...(checked === undefined ? [] : [healthWord(checked.state)]),
+      ];
+      return `${visible(name)} ${stateWord(state)}${more.length > 0 ? ` (${more.join(", ")})` : ""}`;
+    })
     .join(", ");
 }

@@ -34,7 +34,12 @@ async fn supervisor(client: &mut Client) -> Supervisor {
 
 /// A sandbox with a terminal's file system and two subjects, whose main command waits.
 async fn sandbox(client: &mut Client, name: &str) -> Attached {
-    let mut request = request(name, &["/usr/bin/sh", "-c", "echo ready; read end"]);
+    sandbox_that(client, name, "echo ready; read end").await
+}
+
+/// As [`sandbox`], with a shell script that says that it is ready.
+async fn sandbox_that(client: &mut Client, name: &str, script: &str) -> Attached {
+    let mut request = request(name, &["/usr/bin/sh", "-c", script]);
     let mut oci: serde_json::Value = serde_json::from_slice(&request.oci_config).unwrap();
     let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     oci["mounts"].as_array_mut().unwrap().push(json!({
@@ -268,6 +273,49 @@ async fn a_command_of_a_subject_has_that_subjects_cgroup_layer_and_environment()
     assert_eq!(error.code(), tonic::Code::InvalidArgument);
     assert!(error.message().contains("has no subject \"nobody\"; it has main, tool"), "{error}");
     finish(&mut client, &loader, "box", main).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_are_killed_at_any_moment_end_or_never_begin_and_no_stranger_is_in_their_cgroup() {
+    let loader = Loader::start();
+    let mut client = loader.client().await;
+    let _supervisor = supervisor(&mut client).await;
+    // Kills all but itself and the init, which is none of its own; many numbers are used again meanwhile.
+    let script = "echo ready; read go; while :; do kill -9 -1; done";
+    let main = sandbox_that(&mut client, "storm", script).await;
+    let of_tool = || pb::ExecStart { subject: "tool".into(), ..start(&["sh", "-c", "sleep 60"]) };
+    let calm = pb::ExecStart { subject: "tool".into(), ..start(&["echo", "calm"]) };
+    assert_eq!(ran(&mut client, "storm", calm).await.stdout, "calm\n");
+    main.input.send(pb::AttachInput { stdin: b"go\n".to_vec(), ..Default::default() }).await.unwrap();
+    let (mut begun, mut never) = (0, 0);
+    for _ in 0..60 {
+        match exec(&mut client, "storm", of_tool()).await {
+            Ok(command) => {
+                let code = command.end().await.unwrap().code;
+                assert_eq!(code, Some(137), "it was killed");
+                begun += 1;
+            }
+            Err(status) => {
+                assert!(status.message().contains("killed before it began"), "{status}");
+                never += 1;
+            }
+        }
+    }
+    println!("{begun} began, {never} never did");
+    let info = client.list_sandboxes(pb::ListSandboxesRequest {}).await.unwrap().into_inner();
+    let init = info.sandboxes[0].init_pid;
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = table.lines().find(|line| line.contains(" - cgroup2 ")).unwrap().split(' ').nth(4).unwrap();
+    let instance = clawsec_loader::process::instance(loader.dir());
+    let procs = Path::new(mount).join(format!("clawsec-{instance}/storm/tool/cgroup.procs"));
+    for pid in std::fs::read_to_string(procs).unwrap().lines() {
+        let own = namespace(pid);
+        assert!(own.is_none() || own == namespace(&init.to_string()), "{pid} is a stranger");
+    }
+    let kill = pb::KillSandboxRequest { name: "storm".into(), reason: "the test".into() };
+    client.kill_sandbox(kill).await.unwrap();
+    assert_eq!(main.end().await.code, Some(137));
 }
 
 #[tokio::test(flavor = "multi_thread")]
