@@ -155,7 +155,7 @@ async function* workFigures(setting: Setting, folder: string, runtime: string): 
   const baseline = new Baseline(join(runtime, "sandboxes/bench-work/bundle"));
   try {
     const own = { ...setting, policy, variables };
-    for (const piece of pieces) yield await workFigure(own, baseline, piece, 10);
+    for (const piece of pieces) yield await workFigure(own, baseline, piece);
   } finally {
     baseline.close();
   }
