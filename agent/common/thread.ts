@@ -33,6 +33,12 @@ export interface ThreadOptions {
   readonly died?: (error: Error) => void;
 }
 
+/**
+ * What a thread makes lives for one request: a small young generation is as fast as V8's own 48 MiB, which each thread
+ * would fill before it reuses any of it.
+ */
+const YOUNG_MB = 4;
+
 interface Waiting {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
@@ -58,7 +64,10 @@ export class Thread<Request> {
   start(): Promise<unknown> {
     if (this.#started !== undefined) return this.#started;
     const { file, data } = this.#options;
-    const worker = new Worker(file, { workerData: data() });
+    const worker = new Worker(file, {
+      workerData: data(),
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+    });
     this.#worker = worker;
     let died: unknown;
     const started = new Promise<unknown>((resolve, reject) => {

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Clawsec } from "../support/clawsec.js";
 import { firstLine, makeTestHosts } from "../support/hosts.js";
+import { busyFigure, ingestFigures } from "./audit-measures.js";
 import { Baseline } from "./baseline.js";
 import {
   askedFigures,
@@ -95,6 +96,8 @@ async function main(): Promise<void> {
       (of: Setting) => spawnFigure(of, "dynamic"),
       (of: Setting) => spawnFigure(of, "static"),
       askedFigures,
+      busyFigure,
+      () => ingestFigures(folder),
       roundTripFigure,
       throughputFigure,
       startFigure,

@@ -115,7 +115,7 @@ export async function askedFigures(setting: Setting, rounds = 8, each = 250): Pr
 }
 
 /** What was decided by a rule in a sandbox that has ended: the audit comes some time after it. */
-async function decided(
+export async function decided(
   setting: Setting,
   sandbox: string,
   rule: string,
@@ -132,7 +132,8 @@ async function decided(
   }
 }
 
-function latencyOf({ latencyUs }: AuditRecord): number {
+/** How long a decision took, in microseconds, as the loader says. */
+export function latencyOf({ latencyUs }: AuditRecord): number {
   return latencyUs;
 }
 
