@@ -201,25 +201,6 @@ describe("a rule that no layer can enforce is an error", () => {
     expect(error?.remedy).toBe(`Install ${missing}.`);
   });
 
-  test.each(["memory", "pids", "cpu"])(
-    "a host without the %s controller, where it is waived, keeps the other limits",
-    (missing) => {
-      const name = `cgroup.${missing}`;
-      const resources = (result: CompileResult) =>
-        Object.keys((oci(result) as unknown as { linux: { resources: object } }).linux.resources).sort();
-      const without = { capabilities: capabilities({ without: ["apparmor", name] }) };
-      const waive = `waive: [{ name: ${name}, reason: an old host }]\n`;
-      expect(resources(lower(""))).toEqual(["cpu", "devices", "memory", "pids"]);
-      const waived = lower(waive, without);
-      expect(findings(waived)).toEqual(["warning waived sandbox.limits"]);
-      expect(resources(waived)).toEqual(
-        ["cpu", "devices", "memory", "pids"].filter((kind) => kind !== missing),
-      );
-      // Where the host has it, the limit holds in spite of the waiver.
-      expect(resources(lower(waive))).toEqual(["cpu", "devices", "memory", "pids"]);
-    },
-  );
-
   test("a loader that cannot ask about names, unless a mount point decides it", () => {
     const without = { capabilities: capabilities({ without: ["file.names"] }) };
     expect(
