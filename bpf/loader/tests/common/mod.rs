@@ -1,6 +1,7 @@
 //! Starts the real loader on a runtime directory of its own, and talks to it as a supervisor would.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod commands;
 pub mod supervisor;
 
 use std::io::{BufRead, BufReader, Read};
