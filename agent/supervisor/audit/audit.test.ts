@@ -167,6 +167,25 @@ describe("what cannot be written", () => {
     expect(summaries()).toEqual(["killed it now"]);
   });
 
+  test("because nothing comes back from the disk is refused, also what comes meanwhile; later it goes on, each event once", async () => {
+    await audit.close();
+    audit = await Audit.open({ path, log: makeLog({ kind: "none" }), lockMs: 20_000, patienceMs: 300 });
+    const other = new Database(path);
+    other.exec("BEGIN IMMEDIATE");
+    await expect(audit.ingest("boot-1", batchOf(denied(1)))).rejects.toThrow("has not answered for 300 ms");
+    await expect(audit.append(own("killed box"))).rejects.toThrow("has not answered");
+    other.exec("ROLLBACK");
+    other.close();
+    const again = () => audit.ingest("boot-1", batchOf(denied(1), denied(2))).catch(() => undefined);
+    let written = await again();
+    while (written === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      written = await again();
+    }
+    expect(written.upTo).toBe(2);
+    expect(records().map(({ kind }) => kind)).toEqual(["exec", "exec"]);
+  });
+
   test("because the thread has died is refused; the next batch starts another, and each event is there once", async () => {
     await audit.ingest("boot-1", batchOf(denied(1)));
     const thread = nextThread();

@@ -165,6 +165,22 @@ describe("the table", () => {
   });
 });
 
+test("a table of before events were kept as they came, and rules had a severity, is read and goes on", () => {
+  ingest("boot-1", [denied(1)]);
+  const facts = find()[0]?.facts ?? "";
+  audit.close();
+  const old = new Database(path);
+  old.exec("DROP TRIGGER audit_no_update");
+  old.prepare("UPDATE audit SET facts = ?").run(facts);
+  for (const column of ["event", "severity", "tags"]) old.exec(`ALTER TABLE audit DROP COLUMN ${column}`);
+  old.close();
+  audit = new AuditStore(path);
+  ingest("boot-1", [denied(1), denied(2)]);
+  expect(find().map((record) => JSON.parse(record.facts).sequence)).toEqual([1, 2]);
+  expect(JSON.parse(facts).decision.rule).toBe("exec/no-git");
+  expect(find()[0]).toMatchObject({ severity: "", tags: [] });
+});
+
 describe("query", () => {
   beforeEach(() => {
     ingest("boot-1", [
