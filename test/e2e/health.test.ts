@@ -100,7 +100,8 @@ async function until(what: string, done: () => boolean): Promise<void> {
 test("a check runs as the sandbox's user and says healthy, unhealthy after its retries, and healthy again", async () => {
   const up = join(fixture.workspace, "up");
   writeFileSync(up, "");
-  const script = "id -u > seen; test -e up || { echo the file is gone >&2; exit 3; }";
+  // By rename, since the next check begins the file again.
+  const script = "id -u > seen.new; mv seen.new seen; test -e up || { echo the file is gone >&2; exit 3; }";
   await start("well", `command: [/usr/bin/sh, -c, "${script}"], interval: 200ms, retries: 2`);
   await becomes("well", "healthy");
   expect(fixture.left("seen")).toBe("1000\n");
