@@ -3,7 +3,7 @@
 
 import { type Action, type Evaluation, evaluate, type Policy } from "../../policy/index.js";
 import { ExecFact, ObservedProtocol, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
-import type { Attempt, MeantConnection, MeantExec } from "./attempt.js";
+import type { Attempt, DriverCall, MeantConnection, MeantExec } from "./attempt.js";
 import { STRICT_PORTS } from "./connections.js";
 import { expectFile } from "./expect-file.js";
 import { type Expected, refused } from "./expected.js";
@@ -99,8 +99,8 @@ function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: J
 }
 
 /**
- * The loader hands over one script. Where two are read, either could be changed, and the answer went by them, it refuses.
- * What a name leads through (links, /proc) counts as well: such a name may be refused, and need not be.
+ * The loader hands over one script. Where two are read, one of them or what its name leads through can be changed, and
+ * the answer went by them, it refuses.
  */
 function expectNested(
   policy: Policy,
@@ -111,16 +111,29 @@ function expectNested(
 ): Expected | undefined {
   if (facts.nestedScripts.length === 0 || !evaluation.dependsOn.includes(ExecFact.SCRIPT)) return undefined;
   const writable = policy.sandbox.mounts.filter(({ mode }) => mode === "rw").map(({ target }) => target);
-  const changeable = opened.slice(0, -1).find((path) => isIn(path, [...writable, ...NOEXEC]));
-  if (changeable !== undefined) {
-    const why = `${expected.why}, but ${changeable} is one of two scripts and can be changed`;
-    return { outcome: "refused", rule: undefined, held: false, why };
+  const changeable = [...opened.slice(0, -1), ...leadsThrough(call)].find((path) =>
+    isIn(path, [...writable, ...NOEXEC, "/proc", "/dev", "memory"]),
+  );
+  if (changeable === undefined) return undefined;
+  const why = `${expected.why}, but it is one of two scripts, and ${changeable} can be changed`;
+  return { outcome: "refused", rule: undefined, held: false, why };
+}
+
+/** Where the call begins to look for the script. A descriptor of the script itself leads through nothing. */
+function leadsThrough({ how, path = "", dir, cwd }: DriverCall): readonly string[] {
+  switch (how) {
+    case "memfd":
+      return ["memory"];
+    case "devfd":
+      return ["/dev"];
+    case "procfd":
+      return ["/proc"];
+    case "fd":
+    case "opath":
+      return [];
+    default:
+      return [path.startsWith("/") ? path : (dir ?? cwd ?? "/")];
   }
-  // By a descriptor the name is one of /proc or /dev.
-  const isByName = call.operation !== "exec" || call.how === "path";
-  if (isByName && opened[0] === facts.requestedPath) return undefined;
-  const why = `${expected.why}, but its name leads through what may be changed`;
-  return { outcome: "either", rule: undefined, held: undefined, why };
 }
 
 function expectConnection(policy: Policy, attempt: Attempt, meant: MeantConnection, judge: Judge): Expected {

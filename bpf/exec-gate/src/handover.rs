@@ -50,13 +50,7 @@ impl ExecHandler {
 
     /// Copies the script and puts the copy into the caller. May take some milliseconds. The error is a sentence.
     pub(crate) fn hand_over(&self, request: &Request) -> Result<Script, String> {
-        let [script] = request.image.scripts() else {
-            return Err(
-                "its script is interpreted by another script or read together with one, and the sandbox can change \
-                        one of them; scripts on read-only mounts can be nested"
-                    .into(),
-            );
-        };
+        let [script] = request.image.scripts() else { return Err(several(request)) };
         if !cfg!(target_arch = "x86_64") {
             return Err("the policy goes by its script, which the sandbox can change; \
                         clawsec cannot prevent that on this architecture"
@@ -78,6 +72,24 @@ impl ExecHandler {
         let maybe_module = may_be_module(&script.path, &bytes);
         Ok(Script { copy, spare, original, name, names, maybe_module })
     }
+}
+
+// Why several scripts are refused. The kernel opens each that names another in its "#!" line, and the arguments say which:
+// that is verified. But the one that a script interprets is data to that script: it, or a process that it forks, opens it
+// at a time and as often as it likes, so that no moment is the last at which the copy must be given.
+fn several(request: &Request) -> String {
+    let scripts = request.image.scripts();
+    let shown = |file: &Found| String::from_utf8_lossy(&file.path).chars().take(200).collect::<String>();
+    let tid = request.task.tid;
+    let changeable = scripts.iter().find(|file| is_changeable(tid, file)).map(shown).unwrap_or_default();
+    let [first, second, ..] = scripts else { return "it is not known which script is read".into() };
+    let (how, remedy) = if request.image.is_interpreted_by_script() {
+        ("is interpreted by the script", "scripts on read-only mounts can be nested")
+    } else {
+        ("is read together with", "scripts on read-only mounts can be read together")
+    };
+    let (first, second) = (shown(first), shown(second));
+    format!("{first} {how} {second}, and the sandbox can change {changeable} or what leads to it; {remedy}")
 }
 
 fn read(script: &Found) -> io::Result<Vec<u8>> {

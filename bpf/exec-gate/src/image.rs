@@ -98,6 +98,11 @@ impl Image {
         self.scripts().get(1..).unwrap_or_default()
     }
 
+    /// The interpreter that the first script names is a script, too.
+    pub fn is_interpreted_by_script(&self) -> bool {
+        self.by_kernel > 1
+    }
+
     /// The files that the kernel opens, in its order.
     pub fn by_kernel(&self) -> impl Iterator<Item = &Found> {
         self.files[..self.by_kernel].iter().chain([self.loaded()])

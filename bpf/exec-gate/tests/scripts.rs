@@ -166,8 +166,35 @@ fn a_script_whose_interpreter_is_a_script_is_refused_where_its_content_is_decide
     }
     let ended = world.run(&args([&"run", &world.path("bound")]));
     assert_eq!(ended.stdout, format!("exit {}\n", libc::EACCES));
-    assert!(ended.stderr.contains("interpreted by another script"), "{ended:?}");
+    let (bound, middle) =
+        (world.path("bound").display().to_string(), world.path("middle").display().to_string());
+    let said = format!("{bound} is interpreted by the script {middle}, and the sandbox can change {bound} ");
+    assert!(ended.stderr.contains(&said), "{ended:?}");
     assert_eq!(world.run(&args([&"run", &world.path("free")])).stdout, "good\nexit 0\n");
+}
+
+#[test]
+fn two_files_that_one_interpreter_reads_are_refused_where_their_content_is_decided_about() {
+    let world = World::new(|question| {
+        let bound = exec(question).script.ends_with("/bound");
+        if bound { by_script(allow()) } else { allow() }
+    });
+    write(&world.path("start"), "");
+    let start = world.path("start");
+    for name in ["bound", "free"] {
+        write(&world.path(name), "echo good\n");
+    }
+    let run = |name: &str| {
+        let file = world.path(name);
+        world.run(&args([&"run", &"/bin/bash", &"--rcfile", &start, &"-i", &file]))
+    };
+    let ended = run("bound");
+    assert_eq!(ended.stdout, format!("exit {}\n", libc::EACCES), "{ended:?}");
+    assert!(ended.stderr.contains(" is read together with "), "{ended:?}");
+    let ended = run("free");
+    assert!(ended.stdout.ends_with("good\nexit 0\n"), "{ended:?}");
+    let ended = world.run(&args([&"run", &"/bin/bash", &world.path("bound")]));
+    assert_eq!(ended.stdout, "good\nexit 0\n", "one alone is given as its copy: {ended:?}");
 }
 
 #[test]
