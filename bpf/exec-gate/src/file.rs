@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp, statx};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, StatxTimestamp, statx};
 
 /// File systems whose `stat` has the inode's own numbers, so that a read of fdinfo is spared.
 const PLAIN: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "tmpfs", "ramfs", "squashfs"];
@@ -145,6 +145,17 @@ fn inode_number(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let number = text.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok());
     number
         .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "fdinfo has no inode number (Linux 5.14)"))
+}
+
+/// What there is to know of the file that a path leads to, its last link followed.
+pub(crate) fn statx_of(path: &str) -> io::Result<Statx> {
+    Ok(statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?)
+}
+
+/// Whether two are of the same file.
+pub(crate) fn is_same(one: &Statx, other: &Statx) -> bool {
+    (one.stx_dev_major, one.stx_dev_minor, one.stx_ino)
+        == (other.stx_dev_major, other.stx_dev_minor, other.stx_ino)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The kernel gives an interpreter the *name* of its script. Whoever can write the file, or a folder on its path, can
 //! make it another one between the decision and the reading. So the content is copied when it is decided about, into a
-//! sealed memfd that the caller gets as a descriptor, and [`crate::follow`] sees to it that the interpreter reads that.
+//! sealed memfd that the caller gets as a descriptor, and [`crate::opens`] sees to it that the interpreter reads that.
 //! A script that nothing in the sandbox can change is left alone.
 
 use std::fs::File;

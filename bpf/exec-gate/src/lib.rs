@@ -46,6 +46,7 @@ mod interpreter;
 mod lineage;
 pub mod notify;
 mod observe;
+mod opens;
 mod operand;
 mod operand_file;
 mod operand_node;
