@@ -40,6 +40,15 @@ describe("why", () => {
     expect(await cli("why", path, ...words)).toMatchObject({ code, err: expect.stringContaining(sentence) });
   });
 
+  test.each(["open", "create", "delete", "truncate", "chmod", "rename", "link"])(
+    "%s is said in the word that it was asked by",
+    async (word) => {
+      const paths = ["rename", "link"].includes(word) ? ["/x", "/y"] : ["/x"];
+      const { out } = await cli("why", path, word, ...paths);
+      expect(out.split("\n")[0]).toBe(`main: ${[word, paths.join(" -> ")].join(" ")}`);
+    },
+  );
+
   test("the variables that are always set are set, besides those that are named", async () => {
     const other = policy(
       "variables",

@@ -74,7 +74,7 @@ export function healthWord(state: HealthState): string {
   }
 }
 
-/** "open", "delete", "rename", "link", "truncate". */
+/** "open", "delete", "rename", "link", "truncate", "create", "chmod". */
 export function operationWord(operation: FileOperation): string {
   switch (operation) {
     case FileOperation.OPEN:
@@ -87,6 +87,10 @@ export function operationWord(operation: FileOperation): string {
       return "link";
     case FileOperation.TRUNCATE:
       return "truncate";
+    case FileOperation.CREATE:
+      return "create";
+    case FileOperation.CHMOD:
+      return "chmod";
     default:
       return "unknown operation";
   }
