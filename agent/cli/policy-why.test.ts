@@ -40,6 +40,33 @@ describe("why", () => {
     expect(await cli("why", path, ...words)).toMatchObject({ code, err: expect.stringContaining(sentence) });
   });
 
+  test("what an interpreter runs is not guessed: each answer that differs is said, and --code gives one", async () => {
+    const other = policy(
+      "code",
+      `exec:
+  - { id: inline, executable: /tools/real, code: inline, action: deny }
+  - { id: tools, executable: /tools/*, action: allow }
+`,
+    );
+    const asked = ["exec", "--", "real", "-c", "x"];
+    const { out } = await cli("why", other, ...asked);
+    expect(out).toContain("allow by exec/tools");
+    expect(out).toContain("if its arguments make it run inline code (--code inline): deny by exec/inline");
+    expect(await json("why", other, ...asked)).toMatchObject({
+      rule: "exec/tools",
+      byCode: { inline: { verdict: "deny", rule: "exec/inline" } },
+    });
+    for (const [code, rule] of [
+      ["inline", "exec/inline"],
+      ["file", "exec/tools"],
+    ] as const)
+      expect(await json("why", other, "--code", code, ...asked)).toMatchObject({ rule, byCode: {} });
+    // Where no rule looks at it there is nothing to say.
+    expect(await json("why", path, "exec", "--", "link", "x")).toMatchObject({ byCode: {} });
+    expect(await cli("why", other, "--code", "open", ...asked)).toMatchObject({ code: 2 });
+    expect(await cli("why", other, "--code", "inline", "open", "/x")).toMatchObject({ code: 2 });
+  });
+
   test.each(["open", "create", "delete", "truncate", "chmod", "rename", "link"])(
     "%s is said in the word that it was asked by",
     async (word) => {

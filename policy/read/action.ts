@@ -128,7 +128,8 @@ const EXEC_KINDS: Readonly<Record<ExecKind, ExecutableKind>> = {
   deleted: ExecutableKind.DELETED,
 };
 
-const EXEC_CODES: Readonly<Record<ExecCodeName | "none", ExecCode>> = {
+/** The contract's number of each. */
+export const EXEC_CODES: Readonly<Record<ExecCodeName | "none", ExecCode>> = {
   none: ExecCode.UNSPECIFIED,
   file: ExecCode.FILE,
   inline: ExecCode.INLINE,

@@ -18,6 +18,7 @@ export interface AskedOptions {
   readonly ancestor: readonly string[];
   readonly env: readonly string[];
   readonly script?: string;
+  readonly code?: string;
 }
 
 export const FILE_WORDS = ["open", "create", "delete", "rename", "link", "truncate", "chmod"] as const;
@@ -36,7 +37,7 @@ export function askedOf(
   if (!known.includes(subject))
     throw new CliError(Exit.usage, `The policy has no subject "${subject}"; it has ${known.join(", ")}.`);
   if (kind === "exec") return askedExec(policy, subject, rest, options);
-  const extra = ["cwd", "parent", "script"].filter((key) => options[key as "cwd"] !== undefined);
+  const extra = ["cwd", "parent", "script", "code"].filter((key) => options[key as "cwd"] !== undefined);
   if (extra.length > 0 || options.ancestor.length + options.env.length > 0)
     throw new CliError(Exit.usage, `Only an exec has ${extra[0] ?? "ancestors and environment"}.`);
   if ((FILE_WORDS as readonly string[]).includes(kind)) {
@@ -73,6 +74,7 @@ function askedExec(
   const value = {
     executable,
     ...(script === "" ? {} : { script }),
+    ...(options.code === undefined ? {} : { code: options.code }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     // Besides those that the sandbox's command starts with.
     environment: [...actionDefaults(policy).environment, ...options.env],

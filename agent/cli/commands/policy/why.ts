@@ -1,6 +1,9 @@
 /** policy why: what the policy says of one action, by which rule, and what would change it. */
-import type { Command } from "commander";
-import type { Evaluation } from "../../../../policy/index.js";
+import { type Command, Option } from "commander";
+import type { Action, Evaluation } from "../../../../policy/index.js";
+import { CODES } from "../../../../policy/language/names.js";
+import type { ExecCodeName } from "../../../../policy/model.js";
+import { EXEC_CODES } from "../../../../policy/read/action.js";
 import type { Why } from "../../../../policy/why.js";
 import { actionJson, actionLine } from "../../../common/action.js";
 import { escapeText } from "../../../common/escape.js";
@@ -38,6 +41,9 @@ export function addWhy(policy: Command, io: Io): void {
     .option("--subject <name>", "who does it (default: the policy's first subject)")
     .option("--cwd <path>", "exec: the working directory (default: the workspace)")
     .option("--script <path>", "exec: the script, when the program named is its interpreter")
+    .addOption(
+      new Option("--code <code>", "exec: what the program runs, when it is an interpreter").choices(CODES),
+    )
     .option("--parent <path>", "exec: the program that calls")
     .option("--ancestor <path>", "exec: a program that led to the caller (may be repeated)", repeated, [])
     .option("--env <name>", "exec: a variable that is set (may be repeated)", repeated, [])
@@ -75,6 +81,8 @@ async function showWhy(io: Io, file: string, words: readonly string[], options: 
   const timeMs = options.at === undefined ? Date.now() : Math.floor(options.at / 1000);
   // As for the first action of a sandbox: nothing has used up a rate.
   const reason = why(policy, action, { timeMs, used: () => 0 });
+  const evaluate = (other: Action): Evaluation => why(policy, other, { timeMs, used: () => 0 }).evaluation;
+  const otherwise = options.code === undefined ? byCode(action, reason.evaluation, evaluate) : [];
   const capabilities = await hostCapabilities(io, options.capabilities);
   const rows = capabilities && (await compileLocally(io, policy, capabilities)).explain;
   const layer = rows === undefined ? undefined : layersOf(rows, reason.evaluation.rule);
@@ -88,18 +96,44 @@ async function showWhy(io: Io, file: string, words: readonly string[], options: 
       steps: reason.steps,
       without: reason.without === undefined ? null : evaluationJson(reason.without),
       nearMisses: reason.nearMisses,
+      byCode: Object.fromEntries(otherwise.map(([code, evaluation]) => [code, evaluationJson(evaluation)])),
     });
     return;
   }
   print(io, `${action.subject}: ${actionLine(action.action)}`);
   if (note !== "") print(io, `note: ${safe(note)}`);
   print(io, verdictLines(io, reason.evaluation, layer));
+  for (const [code, { verdict, rule }] of otherwise)
+    print(io, safe(`if its arguments make it run ${CODE_WORDS[code]}: ${verdictWord(verdict)} by ${rule}`));
   for (const line of changes(reason)) print(io, safe(line));
   if (options.all) {
     print(io, "");
     for (const { rule, matched, why } of reason.steps)
       print(io, safe(`  ${rule}: ${matched ? "matches" : `differs in ${why}`}`));
   }
+}
+
+const CODE_WORDS: Readonly<Record<ExecCodeName, string>> = {
+  file: "a file (--code file, --script)",
+  inline: "inline code (--code inline)",
+  module: "a module (--code module)",
+  stream: "what it reads from a stream (--code stream)",
+};
+
+/**
+ * What the policy says otherwise of the same program where it is an interpreter: which code its arguments name, the
+ * loader finds out at run time and nobody here.
+ */
+function byCode(
+  { subject, process, action }: Action,
+  said: Evaluation,
+  evaluate: (action: Action) => Evaluation,
+): [ExecCodeName, Evaluation][] {
+  if (action?.$case !== "exec" || action.value.script !== "") return [];
+  return CODES.map((code): [ExecCodeName, Evaluation] => {
+    const value = { ...action.value, code: EXEC_CODES[code] };
+    return [code, evaluate({ subject, process, action: { $case: "exec", value } })];
+  }).filter(([, { verdict, rule }]) => verdict !== said.verdict || rule !== said.rule);
 }
 
 function verdictLines(io: Io, evaluation: Evaluation, layer: string | undefined): string {
