@@ -124,9 +124,7 @@ describe("a rule of exec", () => {
     ["inWorkspace: perhaps", "must be true or false"],
     ["category: no-such-category", 'the category "no-such-category" is not in the catalogue'],
   ])("says what is wrong: %s", (keys, message) => {
-    const started = performance.now();
     expect(said(keys)).toContain(message);
-    expect(performance.now() - started).toBeLessThan(1000);
   });
 
   test.each([`sha256: ${"0".repeat(64)}`, "inWorkspace: true", "kind: anonymous", "script: /a"])(

@@ -138,15 +138,14 @@ test("YAML 1.2 may be asked for by its directive, and visible characters of any 
 describe("YAML that is more than a policy needs is refused", () => {
   test("anchors and aliases, so that nothing can expand (billion laughs)", () => {
     let bomb = "a0: &a0 [lol, lol]\n";
+    // Expanded, 2^40 words: no test ends then.
     for (let i = 1; i < 40; i++) bomb += `a${i}: &a${i} [*a${i - 1}, *a${i - 1}]\n`;
-    const started = performance.now();
     expect(said(bomb).split("\n\n")[0]).toBe(
       `p.yaml:1:9: error: anchors and aliases are not part of the policy language
  1 | a0: &a0 [lol, lol]
    |         ^^^^^^^^^^
    = Use "variables" for what repeats.`,
     );
-    expect(performance.now() - started).toBeLessThan(1000);
   });
 
   test.each([
@@ -215,9 +214,7 @@ describe("YAML that is more than a policy needs is refused", () => {
       "the policy has more than 130000 keys, values and lines",
     ],
   ])("%s", (_, text, message) => {
-    const started = performance.now();
     expect(said(text)).toContain(message);
-    expect(performance.now() - started).toBeLessThan(2000);
   });
 });
 

