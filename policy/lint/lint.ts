@@ -7,6 +7,7 @@ import type { Policy } from "../model.js";
 import { lintNothing } from "./nothing.js";
 import { lintOrder } from "./order.js";
 import { lintReach } from "./reach.js";
+import { lintVariables } from "./variables.js";
 import { lintWidth } from "./width.js";
 
 /** What lint may know beside the policy. */
@@ -22,6 +23,7 @@ export interface LintInputs {
  *   redundant             another rule says the same of all that this one matches
  *   unreachable           no exec rule permits the way into a subject
  *   over-wide-allow       every program, every host, or writing everywhere is permitted
+ *   variables-pass        a rule permits what a file that it extends denies for names of the environment
  *   glob-matches-nothing  the sandbox has no such path on this host
  *   lint-bounded          not all pairs of rules were compared
  */
@@ -30,6 +32,7 @@ export function lint(policy: Policy, inputs: LintInputs = {}): Diagnostic[] {
     ...lintOrder(policy),
     ...lintReach(policy),
     ...lintWidth(policy),
+    ...lintVariables(policy),
     ...(inputs.host === undefined ? [] : lintNothing(policy, inputs.host)),
   ]);
 }
