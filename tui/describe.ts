@@ -1,14 +1,12 @@
-import { type AuditRecord, HealthState, type Hold } from "../proto/gen/clawsec/v1/control.js";
+import type { AuditRecord, Hold } from "../proto/gen/clawsec/v1/control.js";
 import {
   ExecutableKind,
-  FileOperation,
   type NetworkAction,
   NetworkProtocol,
   ObservedProtocol,
   type Process,
-  SandboxState,
-  Verdict,
 } from "../proto/gen/clawsec/v1/loader.js";
+import { operationWord, verdictWord } from "../proto/words.js";
 import { visible, visibleArgv, visibleHost, visibleWord } from "./escape.js";
 
 // Turns messages into words. Everything that comes out of here is safe to draw.
@@ -25,7 +23,7 @@ export function headline({ action }: Hold): { kind: string; what: string } {
     case "exec":
       return { kind: "exec", what: visibleArgv(action.value.argv) };
     case "file":
-      return { kind: operation(action.value.operation), what: visibleWord(action.value.path) };
+      return { kind: operationWord(action.value.operation), what: visibleWord(action.value.path) };
     case "network":
       return { kind: "connect", what: destination(action.value) };
     case undefined:
@@ -64,7 +62,7 @@ function what({ action }: Hold): (Fact | undefined)[] {
     case "file": {
       const { operation: kind, path, targetPath, ownerUid } = action.value;
       return [
-        fact(operation(kind), visibleWord(path)),
+        fact(operationWord(kind), visibleWord(path)),
         fact("to", targetPath === "" ? undefined : visibleWord(targetPath)),
         fact("owner", `uid ${ownerUid}`),
       ];
@@ -133,76 +131,6 @@ function observed({ observedHost, observedProtocol }: NetworkAction): string {
   }
 }
 
-function operation(kind: FileOperation): string {
-  switch (kind) {
-    case FileOperation.OPEN:
-      return "open";
-    case FileOperation.DELETE:
-      return "delete";
-    case FileOperation.RENAME:
-      return "rename";
-    case FileOperation.LINK:
-      return "link";
-    case FileOperation.TRUNCATE:
-      return "truncate";
-    case FileOperation.CREATE:
-      return "create";
-    case FileOperation.CHMOD:
-      return "chmod";
-    case FileOperation.UNSPECIFIED:
-      return "file";
-  }
-}
-
-/** A verdict in one word. */
-export function verdictWord(verdict: Verdict): string {
-  switch (verdict) {
-    case Verdict.ALLOW:
-      return "allow";
-    case Verdict.DENY:
-      return "deny";
-    case Verdict.HOLD:
-      return "hold";
-    case Verdict.LOG:
-      return "log";
-    case Verdict.ASK:
-      return "ask";
-    // An unspecified verdict is never a permission.
-    case Verdict.UNSPECIFIED:
-      return "deny";
-  }
-}
-
-/** A sandbox's state in one word. */
-export function stateWord(state: SandboxState): string {
-  switch (state) {
-    case SandboxState.CREATED:
-      return "created";
-    case SandboxState.RUNNING:
-      return "running";
-    case SandboxState.EXITED:
-      return "exited";
-    case SandboxState.KILLED:
-      return "killed";
-    case SandboxState.UNSPECIFIED:
-      return "unknown";
-  }
-}
-
-/** What a sandbox's health check says, in one word. */
-export function healthWord(state: HealthState): string {
-  switch (state) {
-    case HealthState.STARTING:
-      return "starting";
-    case HealthState.HEALTHY:
-      return "healthy";
-    case HealthState.UNHEALTHY:
-      return "unhealthy";
-    case HealthState.UNSPECIFIED:
-      return "unknown";
-  }
-}
-
 /** An audit record on one line. */
 export function eventLine({
   timeUs,
@@ -215,7 +143,7 @@ export function eventLine({
   layer,
 }: AuditRecord): string {
   const time = new Date(timeUs / 1000).toTimeString().slice(0, 8);
-  const word = verdict === Verdict.UNSPECIFIED ? "" : verdictWord(verdict);
+  const word = verdictWord(verdict);
   const where = [sandbox, subject].filter((part) => part !== "").join("/");
   const why = rule === "" ? "" : `  [${visible(rule)}${layer === "" ? "" : `, ${visible(layer)}`}]`;
   return `${time} ${word.padEnd(5)} ${visible(kind).padEnd(8)} ${visible(where)}  ${visible(summary)}${why}`;

@@ -1,7 +1,12 @@
 /** A command's stdin, stdout and stderr, carried between this process and its sandbox. */
 import type { ClientDuplexStream } from "@grpc/grpc-js";
 import type { ControlClient } from "../../proto/gen/clawsec/v1/control.js";
-import type { AttachInput, AttachOutput, ExecStart, ExitStatus } from "../../proto/gen/clawsec/v1/loader.js";
+import {
+  AttachInput,
+  type AttachOutput,
+  type ExecStart,
+  type ExitStatus,
+} from "../../proto/gen/clawsec/v1/loader.js";
 import type { ForwardedSignals } from "./signals.js";
 
 /** Whoever read our output has closed it. */
@@ -42,21 +47,12 @@ export interface AttachOptions {
   };
 }
 
-const NOTHING: AttachInput = {
-  name: "",
-  stdin: Buffer.alloc(0),
-  stdinEof: false,
-  resize: undefined,
-  signal: 0,
-  exec: undefined,
-};
-
 /** Attaches until the command has ended; resolves with how it ended. */
 export function attach(client: ControlClient, options: AttachOptions): Promise<ExitStatus> {
   const stream: ClientDuplexStream<AttachInput, AttachOutput> =
     options.exec === undefined ? client.attachSandbox() : client.exec();
   const send = (input: Partial<AttachInput>) => {
-    return stream.write({ ...NOTHING, ...input });
+    return stream.write(AttachInput.fromPartial(input));
   };
   const { stdin, stdout, stderr, terminal, signals } = options;
   const interactive = options.exec?.interactive ?? true;

@@ -1,9 +1,9 @@
 /** The tree of the programs of a sandbox, from its audit records. */
 import type { AuditRecord } from "../../proto/gen/clawsec/v1/control.js";
 import { Event, type ExecEvent, type ExitEvent, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { verdictWord } from "../../proto/words.js";
 import { actionLine } from "../common/action.js";
 import { escapeText } from "../common/escape.js";
-import { verdictWord } from "../common/verdict.js";
 import { loadedLine } from "../supervisor/audit/record.js";
 
 /** One exec: one that happened, or one that was refused. */

@@ -7,8 +7,8 @@ import {
   Process,
   type SandboxInfo,
 } from "../../proto/gen/clawsec/v1/loader.js";
+import { healthWord, outcomeWord, stateWord, verdictWord } from "../../proto/words.js";
 import { actionJson } from "../common/action.js";
-import { healthWord, outcomeWord, stateWord, verdictWord } from "../common/verdict.js";
 
 /** A sandbox as JSON; `health`: where its policy has a health check. */
 export function sandboxJson(info: SandboxInfo, health?: Health): unknown {

@@ -7,8 +7,8 @@ import {
   NetworkProtocol,
   ObservedProtocol,
 } from "../../proto/gen/clawsec/v1/loader.js";
+import { operationWord } from "../../proto/words.js";
 import { escapeArgv, escapeTo } from "./escape.js";
-import { operationWord } from "./verdict.js";
 
 export type Action =
   | { $case: "exec"; value: ExecAction }

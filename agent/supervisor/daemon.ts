@@ -7,11 +7,11 @@
 import { mkdirSync } from "node:fs";
 import { type Hold, HoldChangeKind } from "../../proto/gen/clawsec/v1/control.js";
 import { type Event, type HelloResponse, SandboxState, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { isLive } from "../../proto/words.js";
 import { call, sentence } from "../common/grpc.js";
 import type { Logger } from "../common/log.js";
 import type { Paths } from "../common/paths.js";
 import { nowUs } from "../common/time.js";
-import { isLive } from "../common/verdict.js";
 import { Audit } from "./audit/audit.js";
 import { HoldRecords } from "./audit/hold-records.js";
 import { ownRecord } from "./audit/record.js";

@@ -1,6 +1,6 @@
 import { Text } from "ink";
 import type { StatusResponse } from "../../proto/gen/clawsec/v1/control.js";
-import { healthWord, stateWord } from "../describe.js";
+import { healthWord, stateWord } from "../../proto/words.js";
 import { visible } from "../escape.js";
 import type { State } from "../store.js";
 

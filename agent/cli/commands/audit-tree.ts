@@ -5,8 +5,8 @@ import {
   type ControlClient,
   QueryAuditRequest,
 } from "../../../proto/gen/clawsec/v1/control.js";
+import { verdictWord } from "../../../proto/words.js";
 import { call } from "../../common/grpc.js";
-import { verdictWord } from "../../common/verdict.js";
 import { withSupervisor } from "../connect.js";
 import { decisionOn, type ExecNode, execTree, isInit, nodeLine, stateOf } from "../exec-tree.js";
 import { recordJson } from "../format.js";

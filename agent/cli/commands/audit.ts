@@ -2,9 +2,9 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { type AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
 import type { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { verdictOf, verdictWord } from "../../../proto/words.js";
 import { escapeText } from "../../common/escape.js";
 import { call } from "../../common/grpc.js";
-import { verdictOf, verdictWord } from "../../common/verdict.js";
 import { KINDS } from "../../supervisor/audit/record.js";
 import { withSupervisor } from "../connect.js";
 import { clock, recordJson } from "../format.js";

@@ -2,10 +2,10 @@
 import type { Command } from "commander";
 import { type Hold, type HoldChange, HoldChangeKind } from "../../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { outcomeWord } from "../../../proto/words.js";
 import { actionLine } from "../../common/action.js";
 import { escapeText, escapeTo } from "../../common/escape.js";
 import { call } from "../../common/grpc.js";
-import { outcomeWord } from "../../common/verdict.js";
 import { withSupervisor } from "../connect.js";
 import { duration, holdJson } from "../format.js";
 import { colourWord, type Io, print, printJson } from "../io.js";

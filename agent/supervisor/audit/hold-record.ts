@@ -1,9 +1,9 @@
 /** The audit's record of a hold that was opened or has ended: who answered, when, and what they saw. */
 import { Hold, HoldChangeKind, HoldOutcome } from "../../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { outcomeWord } from "../../../proto/words.js";
 import { actionLine } from "../../common/action.js";
 import { escapeText } from "../../common/escape.js";
-import { outcomeWord } from "../../common/verdict.js";
 import { finalVerdict } from "../holds/outcome.js";
 import { type NewRecord, ownRecord } from "./record.js";
 

@@ -8,9 +8,9 @@ import {
   type LostEvent,
   Verdict,
 } from "../../../proto/gen/clawsec/v1/loader.js";
+import { stateWord, verdictWord } from "../../../proto/words.js";
 import { actionLine } from "../../common/action.js";
 import { escapeArgv, escapeTo } from "../../common/escape.js";
-import { stateWord, verdictWord } from "../../common/verdict.js";
 
 /** The kinds of records. "lost" says that others are missing. */
 export const KINDS = [

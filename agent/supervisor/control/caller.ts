@@ -1,6 +1,7 @@
 /** A command that was not started detached ends with its caller, at whatever moment the caller goes. */
+
+import { isLive } from "../../../proto/words.js";
 import { call, sentence } from "../../common/grpc.js";
-import { isLive } from "../../common/verdict.js";
 import type { Parts } from "../parts.js";
 import type { Sandbox } from "../sandboxes/registry.js";
 import { connectedLoader } from "./loader.js";

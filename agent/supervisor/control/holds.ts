@@ -11,9 +11,9 @@ import {
   type WatchHoldsRequest,
 } from "../../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
+import { outcomeWord } from "../../../proto/words.js";
 import { escapeTo } from "../../common/escape.js";
 import { Refusal } from "../../common/grpc.js";
-import { outcomeWord } from "../../common/verdict.js";
 import type { HoldBook } from "../holds/book.js";
 
 /** Ended holds that one list has at most. */

@@ -10,9 +10,9 @@ import type {
   ReloadPolicyResponse_SandboxPolicy,
 } from "../../../proto/gen/clawsec/v1/control.js";
 import type { PolicyTables } from "../../../proto/gen/clawsec/v1/loader.js";
+import { isLive } from "../../../proto/words.js";
 import { call, Refusal, sentence } from "../../common/grpc.js";
 import { nowUs } from "../../common/time.js";
-import { isLive } from "../../common/verdict.js";
 import { ownRecord } from "../audit/record.js";
 import type { Parts } from "../parts.js";
 import { type Compiled, compileFor, loadPolicy } from "../sandboxes/compile.js";

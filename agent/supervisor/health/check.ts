@@ -1,11 +1,11 @@
 /** One run of a health check: a command in the sandbox, as `clawsec exec` runs one, so through the same exec gate. */
 import { status } from "@grpc/grpc-js";
 import type { HealthCheck } from "../../../policy/index.js";
-import type {
+import {
   AttachInput,
-  AttachOutput,
-  ExitStatus,
-  LoaderClient,
+  type AttachOutput,
+  type ExitStatus,
+  type LoaderClient,
 } from "../../../proto/gen/clawsec/v1/loader.js";
 import { escapeTo } from "../../common/escape.js";
 import { isServiceError, sentence } from "../../common/grpc.js";
@@ -44,15 +44,6 @@ export const LONGEST_MS = 2 ** 31 - 1;
 const REFUSED: readonly number[] = [126, 137];
 
 const SIGKILL = 9;
-const NOTHING: AttachInput = {
-  name: "",
-  stdin: Buffer.alloc(0),
-  stdinEof: false,
-  resize: undefined,
-  signal: 0,
-  exec: undefined,
-};
-
 /** Runs a check to its end. Aborting `signal` ends the command, and the outcome is void. Never rejects. */
 export async function runCheck(
   loader: LoaderClient,
@@ -74,7 +65,7 @@ export async function runCheck(
       const timer = setTimeout(
         () => {
           late = lateness(check, around.heldBy(pid));
-          stream.write({ ...NOTHING, signal: SIGKILL });
+          stream.write(AttachInput.fromPartial({ signal: SIGKILL }));
           killed = setTimeout(() => stream.cancel(), KILL_MS);
         },
         Math.min(check.timeoutMs, LONGEST_MS),
@@ -112,7 +103,7 @@ export async function runCheck(
       });
       if (signal.aborted) stop();
       else signal.addEventListener("abort", stop);
-      stream.write({ ...NOTHING, name: sandbox, stdinEof: true, exec: start });
+      stream.write(AttachInput.fromPartial({ name: sandbox, stdinEof: true, exec: start }));
     });
   } catch (error) {
     if (signal.aborted || saysNothing(error, late)) return { kind: "void" };

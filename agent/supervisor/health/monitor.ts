@@ -7,10 +7,10 @@ import {
   SandboxState,
   Verdict,
 } from "../../../proto/gen/clawsec/v1/loader.js";
+import { healthWord } from "../../../proto/words.js";
 import { sentence } from "../../common/grpc.js";
 import type { Logger } from "../../common/log.js";
 import { nowUs } from "../../common/time.js";
-import { healthWord } from "../../common/verdict.js";
 import { type NewRecord, ownRecord } from "../audit/record.js";
 import type { Sandbox } from "../sandboxes/registry.js";
 import { type Denial, LONGEST_MS, type Outcome, runCheck } from "./check.js";

@@ -89,18 +89,22 @@ test("a later process with the loader's pid is not taken for it, and not ended",
   expect(startTimeOf(process.pid)).not.toBe(undefined);
 });
 
+function linkWithout(without: string[] | undefined): void {
+  link.close();
+  link = new LoaderLink({
+    paths,
+    log: makeLog({ kind: "none" }),
+    spawn: true,
+    without,
+    ingest: () => Promise.resolve(0),
+  });
+}
+
 test("what is to be left unused reaches the loader, and is all that it is told", async () => {
   vi.stubEnv("CLAWSEC_WITHOUT", "raw_tp");
   program('echo "without: ${CLAWSEC_WITHOUT-}" > "$CLAWSEC_STATE_DIR/seen"; exit 70');
   const seen = async (without: string[] | undefined) => {
-    link.close();
-    link = new LoaderLink({
-      paths,
-      log: makeLog({ kind: "none" }),
-      spawn: true,
-      without,
-      ingest: () => Promise.resolve(0),
-    });
+    linkWithout(without);
     await failure();
     return readFileSync(join(paths.state, "seen"), "utf8");
   };
@@ -117,14 +121,7 @@ test("a loader that runs already and uses what is to be left unused is refused, 
   loader.without = ["tp_btf"];
   await loader.start();
   const start = async (without: string[] | undefined) => {
-    link.close();
-    link = new LoaderLink({
-      paths,
-      log: makeLog({ kind: "none" }),
-      spawn: true,
-      without,
-      ingest: () => Promise.resolve(0),
-    });
+    linkWithout(without);
     return await link.start(1500);
   };
   for (const without of [["tp_btf"], undefined]) expect((await start(without)).loaderBootId).toBe("boot-1");

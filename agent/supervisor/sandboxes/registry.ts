@@ -1,8 +1,8 @@
 /** The sandboxes of this supervisor: the policy each runs under, and what the loader last said of it. */
 import type { Policy } from "../../../policy/index.js";
 import type { SandboxInfo } from "../../../proto/gen/clawsec/v1/loader.js";
+import { isLive } from "../../../proto/words.js";
 import { sentence } from "../../common/grpc.js";
-import { isLive } from "../../common/verdict.js";
 import type { RuleNotes } from "../audit/notes.js";
 import { storedPolicy } from "./compile.js";
 import type { SandboxRecord, SandboxStore } from "./store.js";

@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "exec_gate.h"
+#include "exec_images.bpf.h"
 #include "exec_scope.bpf.h"
 
 // Compiled twice: for typed tracepoints, and with -DCLAWSEC_RAW_TP for a kernel that cannot attach those. What a raw one
@@ -35,15 +36,6 @@ struct {
     __type(key, __u32);
     __type(value, struct clawsec_approval);
 } approvals SEC(".maps");
-
-// Which exec's image a process runs; inherited at fork.
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 65536);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, __u32);
-    __type(value, struct clawsec_image);
-} images SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);

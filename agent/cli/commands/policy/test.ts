@@ -6,9 +6,9 @@ import type { Diagnostic, Evaluation, ExplainRow, Policy } from "../../../../pol
 import type { Expected, PolicyCase, PolicyTest } from "../../../../policy/testfile.js";
 import type { Why } from "../../../../policy/why.js";
 import type { Capability } from "../../../../proto/gen/clawsec/v1/loader.js";
+import { verdictWord } from "../../../../proto/words.js";
 import { sentence } from "../../../common/grpc.js";
 import { fileBase, readSource, sourceName } from "../../../common/sources.js";
-import { verdictWord } from "../../../common/verdict.js";
 import { CliError, Exit } from "../../exit-codes.js";
 import { colour, type Io, print, printJson } from "../../io.js";
 import { CAPABILITIES, compileLocally, diagnosticJson, hostCapabilities, safe } from "./load.js";

@@ -137,16 +137,19 @@ static int kill_held(char **argv) {
     return 0;
 }
 
-// storm PATH [ARGUMENT...]: a command that is stopped and continued all the time, until the file "calm" appears.
-static int storm(char **argv) {
-    pid_t child = start(argv, 0);
+// Stops and continues a child all the time until the file "calm" appears, and waits for it. `name`: becomes `other` once the
+// file "change" appears; NULL: nothing changes.
+static int in_a_storm(pid_t child, char *name, const char *other) {
     pid_t stormer = fork();
     if (stormer == 0) {
-        while (access("calm", F_OK))
+        while (access("calm", F_OK)) {
+            if (name && access("change", F_OK) == 0)
+                strcpy(name, other);
             for (int i = 0; i < 100; i++) {
                 kill(child, SIGSTOP);
                 kill(child, i % 3 ? SIGCONT : SIGWINCH);
             }
+        }
         kill(child, SIGCONT);
         _exit(0);
     }
@@ -154,6 +157,11 @@ static int storm(char **argv) {
     waitpid(child, &status, 0);
     report_status(status);
     return 0;
+}
+
+// storm PATH [ARGUMENT...]: a command that is stopped and continued all the time, until the file "calm" appears.
+static int storm(char **argv) {
+    return in_a_storm(start(argv, 0), NULL, NULL);
 }
 
 // storm-changed PATH FOLDER NAME OTHER: as storm, and once the file "change" appears, the call is made again with OTHER in
@@ -169,23 +177,7 @@ static int storm_changed(char **argv) {
         execv(call[0], call);
         _exit(errno);
     }
-    pid_t stormer = fork();
-    if (stormer == 0) {
-        while (access("calm", F_OK)) {
-            if (access("change", F_OK) == 0)
-                strcpy(name, argv[3]);
-            for (int i = 0; i < 100; i++) {
-                kill(child, SIGSTOP);
-                kill(child, i % 3 ? SIGCONT : SIGWINCH);
-            }
-        }
-        kill(child, SIGCONT);
-        _exit(0);
-    }
-    int status;
-    waitpid(child, &status, 0);
-    report_status(status);
-    return 0;
+    return in_a_storm(child, name, argv[3]);
 }
 
 // storms TRIES PATH [ARGUMENT...]: as many commands, one after the other, each stopped, continued and in the end

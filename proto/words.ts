@@ -1,6 +1,6 @@
-/** Words for the contract's enums: the same in audit, output and JSON. */
-import { HealthState, HoldOutcome } from "../../proto/gen/clawsec/v1/control.js";
-import { FileOperation, SandboxState, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+/** Words for the enums of the contract: the same in audit, output, JSON and the terminal screen. */
+import { HealthState, HoldOutcome } from "./gen/clawsec/v1/control.js";
+import { FileOperation, SandboxState, Verdict } from "./gen/clawsec/v1/loader.js";
 
 /** "allow", "deny", "hold", "log", "ask"; "" for none. */
 export function verdictWord(verdict: Verdict): string {
