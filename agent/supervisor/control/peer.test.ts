@@ -1,9 +1,12 @@
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { nameOfUid } from "../../common/host.js";
-import { peerInode, peerOf, peerWords } from "./peer.js";
+import { PeerFinder, peerInode, peerWords } from "./peer.js";
+
+const finder = new PeerFinder();
+afterAll(() => finder.close());
 
 test("the peer of a connection is the process at its other end", async () => {
   const path = join(tmpdir(), `clawsec-peer-${process.pid}.sock`);
@@ -12,7 +15,7 @@ test("the peer of a connection is the process at its other end", async () => {
   const accepted = new Promise<Socket>((resolve) => server.once("connection", resolve));
   const client = connect(path);
   try {
-    const peer = await peerOf(await accepted, path);
+    const peer = await finder.of(await accepted, path);
     expect(peer).toEqual({ kind: "known", uids: [process.getuid?.()], pids: [process.pid] });
   } finally {
     client.destroy();
@@ -24,7 +27,7 @@ test("the peer of a connection is the process at its other end", async () => {
 test("a closed connection has no known peer, and no uid is made up", async () => {
   expect(peerWords({ kind: "unknown", why: "gone" })).toBe("unknown local user");
   expect(
-    await peerOf(
+    await finder.of(
       connect("/nonexistent").on("error", () => undefined),
       "/x",
     ),

@@ -6,11 +6,11 @@
  * real uid is the peer's. Where ss is missing, or the peer is gone already, the answer is "unknown local user": the
  * socket's mode (0660, root and the group clawsec) is then all that is known.
  */
-import { execFile } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Socket } from "node:net";
-import { promisify } from "node:util";
 import { nameOfUid } from "../../common/host.js";
+import { Thread } from "../../common/thread.js";
 
 /** A peer, as the audit names it. */
 export type Peer = { kind: "known"; uids: number[]; pids: number[] } | { kind: "unknown"; why: string };
@@ -22,23 +22,61 @@ export function peerWords(peer: Peer): string {
   return peer.uids.map((uid) => `uid ${uid}${named(nameOfUid(uid))}`).join(", ");
 }
 
-/** Asks the kernel who has the other end of `socket`. Never rejects. */
-export async function peerOf(socket: Socket, path: string): Promise<Peer> {
-  try {
-    const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
-    if (fd === undefined || fd < 0) return { kind: "unknown", why: "the connection is closed" };
-    const inode = socketInode(readlinkSync(`/proc/self/fd/${fd}`));
-    if (inode === undefined) return { kind: "unknown", why: "the connection has no inode" };
-    const { stdout } = await promisify(execFile)("ss", ["-xHn", "src", path], {
-      timeout: 2000,
-      maxBuffer: 16 << 20,
-    });
-    const peer = peerInode(stdout, inode);
-    if (peer === undefined) return { kind: "unknown", why: "ss does not list the connection" };
-    return holders(peer);
-  } catch (error) {
-    return { kind: "unknown", why: error instanceof Error ? error.message : String(error) };
+/** What the thread is asked: who has the other end of the socket with this inode, that was accepted at this path. */
+export type PeerRequest =
+  | { readonly kind: "find"; readonly inode: string; readonly path: string }
+  | { readonly kind: "close" };
+
+/** How long a search may take. After it the peer is unknown. */
+const PATIENCE_MS = 5000;
+
+/**
+ * Finds peers in a thread of its own: the descriptors of every process are looked through, and an agent may have
+ * thousands of both. No decision waits for that.
+ */
+export class PeerFinder {
+  readonly #thread = new Thread<PeerRequest>({
+    name: "the search for who called",
+    file: new URL("./peer-thread.js", import.meta.url),
+    data: () => undefined,
+    patienceMs: PATIENCE_MS,
+  });
+
+  /** Starts the thread, so that the first caller need not wait for it. */
+  start(): void {
+    this.#thread.start();
   }
+
+  /** Asks the kernel who has the other end of `socket`, which was accepted at `path`. Never rejects. */
+  async of(socket: Socket, path: string): Promise<Peer> {
+    try {
+      const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+      if (fd === undefined || fd < 0) return { kind: "unknown", why: "the connection is closed" };
+      const inode = socketInode(readlinkSync(`/proc/self/fd/${fd}`));
+      if (inode === undefined) return { kind: "unknown", why: "the connection has no inode" };
+      return await this.#thread.ask<Peer>({ kind: "find", inode, path });
+    } catch (error) {
+      return { kind: "unknown", why: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Ends the thread. */
+  close(): Promise<void> {
+    return this.#thread.close({ kind: "close" });
+  }
+}
+
+/** In the thread: looks for the peer. Throws when ss fails. */
+export function findPeer(inode: string, path: string): Peer {
+  const output = execFileSync("ss", ["-xHn", "src", path], {
+    timeout: 2000,
+    maxBuffer: 16 << 20,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const peer = peerInode(output, inode);
+  if (peer === undefined) return { kind: "unknown", why: "ss does not list the connection" };
+  return holders(peer);
 }
 
 /** The peer's inode in the output of `ss -xHn`: `u_str ESTAB 0 0 PATH LOCAL * PEER`. */

@@ -6,7 +6,7 @@ import { SERVER_OPTIONS } from "../../common/grpc.js";
 import { gidOfGroup } from "../../common/host.js";
 import type { Logger } from "../../common/log.js";
 import { type EncodedControlServer, EncodedControlService } from "./audit.js";
-import { type Peer, peerOf, peerWords } from "./peer.js";
+import { type Peer, PeerFinder, peerWords } from "./peer.js";
 
 /** Another supervisor serves this runtime folder. */
 export class AlreadyRunning extends Error {
@@ -27,6 +27,7 @@ export class ControlSocket {
   readonly #listener: NetServer;
   readonly #connections = new Map<string, Socket>();
   readonly #peers = new Map<string, Promise<Peer>>();
+  readonly #finder = new PeerFinder();
   #accepted = 0;
   #closed = false;
   #inode: bigint | number = 0;
@@ -40,7 +41,7 @@ export class ControlSocket {
       // A unix socket has no remote address; grpc-js reports this property as a call's peer, by which the handlers
       // find the connection.
       Object.defineProperty(socket, "remoteAddress", { value: name });
-      this.#peers.set(name, peerOf(socket, ownPath(path)));
+      this.#peers.set(name, this.#finder.of(socket, ownPath(path)));
       this.#connections.set(name, socket);
       socket.on("error", (error) => log.debug({ error: error.message }, "a control connection broke"));
       socket.on("close", () => {
@@ -80,6 +81,7 @@ export class ControlSocket {
     }
     this.#inode = lstatSync(path).ino;
     rmSync(own, { force: true });
+    this.#finder.start();
   }
 
   /** Who called, for the audit: "uid 0 (root) by cli". */
@@ -108,6 +110,7 @@ export class ControlSocket {
     this.#listener.close();
     this.#server.forceShutdown();
     for (const socket of this.#connections.values()) socket.destroy();
+    void this.#finder.close();
   }
 }
 
