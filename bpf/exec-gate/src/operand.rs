@@ -56,8 +56,21 @@ enum Short {
     Stream,
     /// Its value is the script.
     File,
+    /// It makes the interpreter run something beside its script: the sentence says what.
+    Also(&'static str),
+    /// Names a module, whose name is code (`-M`, `-m` of perl).
+    Use,
+    /// A pattern, which is code where it has delimiters of its own (`-F` of perl).
+    Pattern,
+    /// A library, found by name or by its path (`-r` of ruby).
+    Library,
+    /// A setting of PHP.
+    Setting,
     Unknown,
 }
+
+const PROMPT: &str = "code that it reads from standard input";
+const ELSEWHERE: &str = "a file of that name in another folder";
 
 impl Language {
     /// By the base name of an executable, without its version; `None`: no interpreter of the table.
@@ -91,7 +104,8 @@ impl Language {
                 b'c' => Short::Inline,
                 b'm' => Short::Module,
                 b'W' | b'X' => Short::Value,
-                _ if is("bBdEhiIOPqRsStuvVx?") => Short::Plain,
+                b'i' => Short::Also(PROMPT),
+                _ if is("bBdEhIOPqRsStuvVx?") => Short::Plain,
                 _ => Short::Unknown,
             },
             Self::Perl => match letter {
@@ -100,15 +114,20 @@ impl Language {
                 b'l' => Short::Digits("01234567"),
                 b'0' => Short::Digits("xX0123456789abcdefABCDEF"),
                 b'C' => Short::Digits("IOEioADSLa0123456789"),
-                b'F' | b'i' | b'm' | b'M' | b'x' | b'D' | b'V' | b'd' => Short::Rest,
+                b'i' | b'x' | b'D' | b'V' => Short::Rest,
+                b'm' | b'M' => Short::Use,
+                b'F' => Short::Pattern,
+                b'd' => Short::Also("code that its debugger reads"),
                 _ if is("acfnpstTuUvwWXhg") => Short::Plain,
                 _ => Short::Unknown,
             },
             Self::Ruby => match letter {
                 b'e' => Short::Inline,
-                b'C' | b'E' | b'I' | b'r' | b'X' => Short::Value,
+                b'E' | b'I' => Short::Value,
+                b'r' => Short::Library,
+                b'C' | b'X' | b'x' => Short::Also(ELSEWHERE),
                 b'0' => Short::Digits("01234567"),
-                b'F' | b'i' | b'x' | b'K' | b'W' | b'T' => Short::Rest,
+                b'F' | b'i' | b'K' | b'W' | b'T' => Short::Rest,
                 _ if is("acdhlnpsUvwy") => Short::Plain,
                 _ => Short::Unknown,
             },
@@ -116,7 +135,8 @@ impl Language {
                 b'r' | b'R' | b'B' | b'E' => Short::Inline,
                 b'a' => Short::Stream,
                 b'f' | b'F' => Short::File,
-                b'c' | b'd' | b'z' => Short::Value,
+                b'd' => Short::Setting,
+                b'c' | b'z' => Short::Also("what its settings and extensions name"),
                 _ if is("CehHilmnqsvw") => Short::Plain,
                 _ => Short::Unknown,
             },
@@ -158,11 +178,40 @@ fn unknown(argument: &[u8]) -> Code {
     ))
 }
 
+fn also(option: u8, what: &str) -> Code {
+    Code::Unknown(format!(
+        "with its option -{} the interpreter runs {what}, so that the script is not all that runs",
+        char::from(option)
+    ))
+}
+
+// perl writes the name into the program as it is, up to the first "=".
+fn is_module_name(text: &[u8]) -> bool {
+    let name = text.split(|&byte| byte == b'=').next().unwrap_or_default();
+    let name = name.strip_prefix(b"-").unwrap_or(name);
+    name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'))
+}
+
+// perl writes a pattern with delimiters into the program as it is; one without is quoted.
+fn is_plain_pattern(text: &[u8]) -> bool {
+    let Some((&delimiter @ (b'/' | b'"' | b'\''), rest)) = text.split_first() else { return true };
+    let Some((&last, body)) = rest.split_last() else { return false };
+    last == delimiter && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b" ,;:|._+-\t".contains(byte))
+}
+
+// Whether a setting of PHP names a file that is run or loaded. It can have several lines.
+fn loads(setting: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(setting).to_ascii_lowercase();
+    ["auto_prepend", "auto_append", "extension", "preload"].iter().any(|key| text.contains(key))
+}
+
 // What is gathered on the way to the operand.
 #[derive(Default)]
 struct Seen {
     inline: bool,
     stream: bool,
+    // What runs beside a script, and the option that says so.
+    also: Option<(u8, &'static str)>,
     // Loaded before the script.
     loaded: Vec<Vec<u8>>,
 }
@@ -225,6 +274,7 @@ impl Language {
             return Code::Inline;
         }
         match argv.get(at) {
+            Some(_) if let Some((option, what)) = seen.also => also(option, what),
             Some(operand) if !seen.stream => Code::Files([vec![operand.clone()], seen.loaded].concat()),
             _ if seen.loaded.is_empty() => Code::Stream,
             _ => Code::Files(seen.loaded),
@@ -265,6 +315,22 @@ impl Language {
                     let rest = cluster[place..].to_vec();
                     let file = if rest.is_empty() { argv.get(*at).cloned() } else { Some(rest) };
                     return Some(file.map(|file| Code::Files(vec![file])));
+                }
+                // The prompt comes after the script, or is all that there is.
+                Short::Also(PROMPT) => seen.also = Some((letter, PROMPT)),
+                Short::Also(what) => return Some(Some(also(letter, what))),
+                Short::Use | Short::Pattern => {
+                    let text = &cluster[place..];
+                    let is_plain = if letter == b'F' { is_plain_pattern(text) } else { is_module_name(text) };
+                    return (!is_plain).then_some(Some(Code::Inline));
+                }
+                Short::Library | Short::Setting => {
+                    let rest = &cluster[place..];
+                    *at += usize::from(rest.is_empty());
+                    let value =
+                        if rest.is_empty() { argv.get(*at - 1).map_or(&[][..], Vec::as_slice) } else { rest };
+                    let is_named = if self == Self::Php { loads(value) } else { value.contains(&b'/') };
+                    return is_named.then(|| Some(also(letter, "a file that it names")));
                 }
                 Short::Unknown => return Some(None),
             }

@@ -16,13 +16,8 @@ const VALUED: &[&str] = &[
     "--disable-proto",
     "--disable-warning",
     "--dns-result-order",
-    "--env-file",
-    "--env-file-if-exists",
     "--es-module-specifier-resolution",
-    "--experimental-config-file",
     "--experimental-default-type",
-    "--experimental-package-map",
-    "--experimental-sea-config",
     "--experimental-test-isolation",
     "--experimental-test-tag-filter",
     "--heap-prof-dir",
@@ -38,7 +33,6 @@ const VALUED: &[&str] = &[
     "--max-http-header-size",
     "--max-old-space-size-percentage",
     "--network-family-autoselection-attempt-timeout",
-    "--openssl-config",
     "--redirect-warnings",
     "--report-dir",
     "--report-directory",
@@ -48,7 +42,6 @@ const VALUED: &[&str] = &[
     "--secure-heap-min",
     "--security-revert",
     "--security-reverts",
-    "--snapshot-blob",
     "--stack-trace-limit",
     "--test-concurrency",
     "--test-coverage-branches",
@@ -56,11 +49,9 @@ const VALUED: &[&str] = &[
     "--test-coverage-functions",
     "--test-coverage-include",
     "--test-coverage-lines",
-    "--test-global-setup",
     "--test-isolation",
     "--test-name-pattern",
     "--test-random-seed",
-    "--test-reporter",
     "--test-reporter-destination",
     "--test-rerun-failures",
     "--test-shard",
@@ -79,9 +70,21 @@ const VALUED: &[&str] = &[
     "--watch-path",
     "-C",
     "--policy-integrity",
-    "--experimental-policy",
     "--experimental-specifier-resolution",
     "--http-parser",
+];
+/// These name a file that holds code or says what else to load; nothing tells what that is.
+const BESIDE: &[&str] = &[
+    "--env-file",
+    "--env-file-if-exists",
+    "--experimental-config-file",
+    "--experimental-default-config-file",
+    "--experimental-package-map",
+    "--experimental-policy",
+    "--experimental-sea-config",
+    "--openssl-config",
+    "--snapshot-blob",
+    "--test-global-setup",
 ];
 /// What is loaded before the script, by path or by the name of a package.
 const LOADED: &[&str] = &["--require", "-r", "--import", "--loader", "--experimental-loader"];
@@ -158,6 +161,12 @@ const PLAIN_BEGINNINGS: &[&str] = &[
     "--test-",
 ];
 
+fn beside(option: &str) -> Code {
+    Code::Unknown(format!(
+        "with its option {option} Node runs or loads what a file says, so that the script is not all that runs"
+    ))
+}
+
 /// What Node runs with these arguments, the first being its own name.
 pub fn code(argv: &[Vec<u8>]) -> Code {
     let unknown = |text: &str| {
@@ -199,6 +208,14 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
             inline = true;
             // Its code is the next argument, also if it begins with "-"; what is left of it decides nothing.
             break;
+        } else if BESIDE.contains(&name) {
+            return beside(name);
+        } else if name == "--test-reporter" {
+            let value = if value.is_some() { value } else { argv.get(at).inspect(|_| at += 1).cloned() };
+            // Else it is one of Node's own, or the name of a package.
+            if value.is_some_and(|value| value.iter().any(|byte| matches!(byte, b'/' | b':'))) {
+                return beside(name);
+            }
         } else if name == "--run" {
             return Code::Module;
         } else if name == "--entry-url" {

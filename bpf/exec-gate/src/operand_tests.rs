@@ -28,7 +28,7 @@ fn the_script_of_an_interpreter_is_its_first_operand_behind_its_options_and_thei
         "/usr/bin/python3.11 F -c",
         "/usr/bin/python3 -W ignore F",
         "/usr/bin/python3 -Wignore -X dev -Xutf8 F",
-        "/usr/bin/python3 -bBdEiIOPqsSuvx F",
+        "/usr/bin/python3 -bBdEIOPqsSuvx F",
         "/usr/bin/python3 --check-hash-based-pycs always -- F",
         "/opt/bin/node F -e",
         "/opt/bin/node --max-old-space-size=100 --no-warnings --expose_gc F",
@@ -42,6 +42,8 @@ fn the_script_of_an_interpreter_is_its_first_operand_behind_its_options_and_thei
         "/usr/bin/php8.2 -n -d x=y F",
         "/usr/bin/php -d x=y -f F",
         "/usr/bin/php -fF",
+        "/usr/bin/perl -MFoo::Bar=x;y -M-strict -mFoo F",
+        "/usr/bin/perl -F: -F/,/ -an F",
         "/bin/busybox sh -e F",
         "/bin/busybox busybox ash F",
     ] {
@@ -56,6 +58,7 @@ fn what_is_loaded_before_the_script_counts_as_well() {
         ("/usr/bin/bash --init-file R -i", &["R"]),
         ("/usr/bin/node -r ./R --import=/S F", &["F", "./R", "/S"]),
         ("/usr/bin/node --test F G", &["F", "G"]),
+        ("/usr/bin/node --test --test-reporter spec F", &["F"]),
     ] {
         assert_eq!(run(line), files(names), "{line}");
     }
@@ -79,6 +82,11 @@ fn code_in_an_argument_a_module_and_a_stream_are_told_apart() {
         ("/usr/bin/perl -CSe F", Code::Inline),
         ("/usr/bin/perl -0777lne F", Code::Inline),
         ("/usr/bin/ruby -rjson -e F", Code::Inline),
+        ("/usr/bin/perl -Mvars;print F", Code::Inline),
+        ("/usr/bin/perl -mFoo(1) F", Code::Inline),
+        ("/usr/bin/perl -F/x/);print(1);(/x/ -n F", Code::Inline),
+        ("/usr/bin/perl -F/(?{print(1)})/ -n F", Code::Inline),
+        ("/usr/bin/perl -F\"@{[1]}\" -n F", Code::Inline),
         ("/usr/bin/php -r F", Code::Inline),
         ("/usr/bin/python3 -m F", Code::Module),
         ("/usr/bin/python3 -Im F G", Code::Module),
@@ -96,6 +104,37 @@ fn code_in_an_argument_a_module_and_a_stream_are_told_apart() {
         ("/usr/bin/php -- F", Code::Stream),
     ] {
         assert_eq!(run(line), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn where_something_runs_beside_the_script_it_is_not_known_what_runs() {
+    for (line, words) in [
+        ("/usr/bin/python3 -i F", "-i the interpreter runs code that it reads from standard input"),
+        ("/usr/bin/python3 -vxi F", "-i the interpreter runs code that it reads from standard input"),
+        ("/usr/bin/perl -d F", "-d the interpreter runs code that its debugger reads"),
+        ("/usr/bin/perl -wdt F", "-d the interpreter runs code that its debugger reads"),
+        ("/usr/bin/perl -de 1", "-d the interpreter runs code that its debugger reads"),
+        ("/usr/bin/perl -d:Foo F", "-d the interpreter runs code that its debugger reads"),
+        ("/usr/bin/ruby -r ./R F", "-r the interpreter runs a file that it names"),
+        ("/usr/bin/ruby -w -r/R F", "-r the interpreter runs a file that it names"),
+        ("/usr/bin/ruby -C /elsewhere F", "-C the interpreter runs a file of that name in another folder"),
+        ("/usr/bin/ruby -X/elsewhere F", "-X the interpreter runs a file of that name in another folder"),
+        ("/usr/bin/ruby -x/elsewhere F", "-x the interpreter runs a file of that name in another folder"),
+        ("/usr/bin/php -d auto_prepend_file=R F", "-d the interpreter runs a file that it names"),
+        ("/usr/bin/php -dx=y\nAuto_Append_File=R F", "-d the interpreter runs a file that it names"),
+        ("/usr/bin/node --env-file=E F", "--env-file Node runs or loads what a file says"),
+        ("/usr/bin/node --openssl_config E F", "--openssl-config Node runs or loads what a file says"),
+        ("/usr/bin/node --snapshot-blob E F", "--snapshot-blob Node runs or loads what a file says"),
+        ("/usr/bin/node --test --test-reporter=./R F", "--test-reporter Node runs or loads what a file says"),
+        ("/usr/bin/php -c R F", "-c the interpreter runs what its settings and extensions name"),
+        ("/usr/bin/php -zR F", "-z the interpreter runs what its settings and extensions name"),
+    ] {
+        assert!(
+            matches!(run(line), Some(Code::Unknown(why)) if why.contains(words)),
+            "{line}: {:?}",
+            run(line)
+        );
     }
 }
 

@@ -149,6 +149,19 @@ const words: readonly Way[] = [
       ["env-bash", "env that starts bash with the script", 'env X=1 bash "$DENIED"', "script"],
       ["python", "python3 with a denied script as its argument", 'python3 "$DENIED"', "script.py"],
       ["node", "node with a denied script as its argument", `${NODE} "$DENIED"`, "script.js"],
+      [
+        "bash-rcfile",
+        "bash that is told to read it when it starts",
+        'bash --rcfile "$DENIED" -i < /dev/null',
+        "script",
+      ],
+      ["python-prompt", "python3 with a prompt after it", 'python3 -i "$DENIED" < /dev/null', "script.py"],
+      [
+        "node-env-file",
+        "node whose file of variables names it",
+        `echo "NODE_OPTIONS=--require=$DENIED" > e && : > m.js && ${NODE} --env-file=e m.js`,
+        "script.js",
+      ],
     ] as const
   ).map(([name, tries, text, script]) =>
     sh(`script-${name}`, tries, GATE, ran, text, { environment: { DENIED: `/opt/escape/denied/${script}` } }),
