@@ -1,7 +1,7 @@
 // Rules by what an interpreter runs, on the real kernel: what runs prints "ran", and what is looked for is that word.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Fixture, root } from "./fixture.js";
 
@@ -21,6 +21,8 @@ beforeAll(async () => {
     "bad/it.pl": 'print "ran\\n";',
     "bad/pkg/__main__.py": "print('ran')",
   };
+  mkdirSync(join(fixture.workspace, dirname(dirname(AS_PATH))));
+  symlinkSync("mute.py", join(fixture.workspace, "-"));
   for (const [name, text] of Object.entries(files)) writeFileSync(join(fixture.workspace, name), `${text}\n`);
 }, 120_000);
 afterAll(() => fixture.stop(), 60_000);
@@ -54,6 +56,9 @@ async function printed(lines: readonly string[], policy: string): Promise<string
   expect(parts).toHaveLength(lines.length);
   return parts;
 }
+
+/** Code that is also the path of a permitted script: what takes it for a file must not be taken in. */
+const AS_PATH = "print(chr(114).chr(97).chr(110));#/../mute.pl";
 
 const PRINT = "print(chr(114)+chr(97)+chr(110))";
 const PERL = "print(chr(114).chr(97).chr(110))";
@@ -123,6 +128,10 @@ test("code that is no file does not run, however it comes", async () => {
     `echo '${PERL}' | perl`,
     `echo '${PERL}' | perl -d mute.pl`,
     `perl '-Mvars;${PERL}' mute.pl`,
+    ...["-e", "-0e", "-0777e", "-i -e", "-D -e", "-w -e"].map((option) => `perl '${option}' '${AS_PATH}'`),
+    `echo x | perl '-F: -e' '${AS_PATH}'`,
+    `echo '${PERL}' | perl -- -`,
+    `echo '${PRINT}' | python3 -- -`,
     `echo x | perl -n '-F/x/);${PERL};split(/x/' mute.pl`,
   ];
   expect(await thatRan(lines)).toEqual([]);

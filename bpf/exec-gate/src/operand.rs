@@ -50,6 +50,10 @@ enum Short {
     Next,
     /// These characters behind it belong to it.
     Digits(&'static str),
+    /// A number behind it belongs to it, in hexadecimal where it begins with "x" (`-0` of perl).
+    Number,
+    /// Digits behind it belong to it, or one letter (`-K` of ruby); what else comes is not known.
+    Level,
     Inline,
     /// Code, with the value as above.
     Module,
@@ -112,7 +116,7 @@ impl Language {
                 b'e' | b'E' => Short::Inline,
                 b'I' => Short::Value,
                 b'l' => Short::Digits("01234567"),
-                b'0' => Short::Digits("xX0123456789abcdefABCDEF"),
+                b'0' => Short::Number,
                 b'C' => Short::Digits("IOEioADSLa0123456789"),
                 b'i' | b'x' | b'D' | b'V' => Short::Rest,
                 b'm' | b'M' => Short::Use,
@@ -127,7 +131,8 @@ impl Language {
                 b'r' => Short::Library,
                 b'C' | b'X' | b'x' => Short::Also(ELSEWHERE),
                 b'0' => Short::Digits("01234567"),
-                b'F' | b'i' | b'K' | b'W' | b'T' => Short::Rest,
+                b'K' | b'W' | b'T' => Short::Level,
+                b'F' | b'i' => Short::Rest,
                 _ if is("acdhlnpsUvwy") => Short::Plain,
                 _ => Short::Unknown,
             },
@@ -275,6 +280,8 @@ impl Language {
         }
         match argv.get(at) {
             Some(_) if let Some((option, what)) = seen.also => also(option, what),
+            // Also behind "--"; to a shell it is a file of that name.
+            Some(operand) if !is_shell && operand == b"-" => Code::Stream,
             Some(operand) if !seen.stream => Code::Files([vec![operand.clone()], seen.loaded].concat()),
             _ if seen.loaded.is_empty() => Code::Stream,
             _ => Code::Files(seen.loaded),
@@ -294,7 +301,29 @@ impl Language {
             place += 1;
             match self.short(letter) {
                 Short::Plain => {}
+                // perl goes on with options behind a space in the same argument.
+                Short::Rest | Short::Value | Short::Pattern
+                    if self == Self::Perl && cluster[place..].iter().any(u8::is_ascii_whitespace) =>
+                {
+                    return Some(None);
+                }
                 Short::Rest => return None,
+                Short::Number => {
+                    let is_hex = matches!(cluster.get(place), Some(b'x' | b'X'));
+                    place += usize::from(is_hex);
+                    let belongs =
+                        |digit: &u8| if is_hex { digit.is_ascii_hexdigit() } else { digit.is_ascii_digit() };
+                    place += cluster[place..].iter().take_while(|digit| belongs(digit)).count();
+                }
+                Short::Level => {
+                    let rest = &cluster[place..];
+                    let is_known = match letter {
+                        b'K' => rest.len() == 1,
+                        b'W' if rest.starts_with(b":") => true,
+                        _ => rest.iter().all(u8::is_ascii_digit),
+                    };
+                    return if is_known { None } else { Some(None) };
+                }
                 Short::Value => {
                     *at += usize::from(place == cluster.len());
                     return None;

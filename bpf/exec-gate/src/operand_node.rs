@@ -6,7 +6,6 @@ use crate::operand::Code;
 const VALUED: &[&str] = &[
     "--allow-fs-read",
     "--allow-fs-write",
-    "--build-snapshot-config",
     "--conditions",
     "--cpu-prof-dir",
     "--cpu-prof-interval",
@@ -75,6 +74,8 @@ const VALUED: &[&str] = &[
 ];
 /// These name a file that holds code or says what else to load; nothing tells what that is.
 const BESIDE: &[&str] = &[
+    "--build-sea",
+    "--build-snapshot-config",
     "--env-file",
     "--env-file-if-exists",
     "--experimental-config-file",
@@ -161,6 +162,12 @@ const PLAIN_BEGINNINGS: &[&str] = &[
     "--test-",
 ];
 
+// Where Node takes a name for a URL: whether it means something else as one than as a path.
+fn is_no_plain_name(name: &[u8]) -> bool {
+    name.iter()
+        .any(|byte| matches!(byte, b'%' | b'?' | b'#' | b':' | b'\\') || *byte <= b' ' || !byte.is_ascii())
+}
+
 fn beside(option: &str) -> Code {
     Code::Unknown(format!(
         "with its option {option} Node runs or loads what a file says, so that the script is not all that runs"
@@ -197,11 +204,13 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
         if LOADED.contains(&name) {
             let value = if value.is_some() { value } else { argv.get(at).inspect(|_| at += 1).cloned() };
             let Some(value) = value else { return unknown(name) };
-            if value.starts_with(b"file:") || value.starts_with(b"data:") {
+            let is_url = !matches!(name, "--require" | "-r");
+            if is_url && is_no_plain_name(&value) {
                 return Code::Unknown("Node loads something by a URL before its script".into());
             }
             // Else it is the name of a package.
-            if value.starts_with(b"/") || value.starts_with(b"./") || value.starts_with(b"../") {
+            let is_path = ["/", "./", "../"].iter().any(|start| value.starts_with(start.as_bytes()));
+            if is_path || value == b"." || value == b".." {
                 loaded.push(value);
             }
         } else if INLINE.contains(&name) {
@@ -239,6 +248,11 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
         // It starts another Node for the script, which is an exec of its own.
         Some(b"inspect") | Some(b"debug") if !is_test => Code::Module,
         Some(b"-") => Code::Stream,
+        Some(_)
+            if is_test && rest.iter().any(|name| name.iter().any(|byte| b"*?[]{}()!+@".contains(byte))) =>
+        {
+            Code::Unknown("Node takes the names of its tests for patterns".into())
+        }
         Some(_) if is_test => Code::Files([rest, &loaded].concat()),
         Some(operand) => Code::Files([vec![operand.to_vec()], loaded].concat()),
         None if is_test => Code::Module,

@@ -44,6 +44,10 @@ fn the_script_of_an_interpreter_is_its_first_operand_behind_its_options_and_thei
         "/usr/bin/php -fF",
         "/usr/bin/perl -MFoo::Bar=x;y -M-strict -mFoo F",
         "/usr/bin/perl -F: -F/,/ -an F",
+        "/usr/bin/perl -0 -00 -0x1F -0777w F",
+        "/usr/bin/ruby -W0 -W:no-deprecated -T1 -Ku F",
+        "/usr/bin/ruby -W F",
+        "/usr/bin/dash -- F",
         "/bin/busybox sh -e F",
         "/bin/busybox busybox ash F",
     ] {
@@ -57,6 +61,7 @@ fn what_is_loaded_before_the_script_counts_as_well() {
         ("/usr/bin/bash --rcfile R F", &["F", "R"][..]),
         ("/usr/bin/bash --init-file R -i", &["R"]),
         ("/usr/bin/node -r ./R --import=/S F", &["F", "./R", "/S"]),
+        ("/usr/bin/node --require=. -r .. F", &["F", ".", ".."]),
         ("/usr/bin/node --test F G", &["F", "G"]),
         ("/usr/bin/node --test --test-reporter spec F", &["F"]),
     ] {
@@ -84,6 +89,12 @@ fn code_in_an_argument_a_module_and_a_stream_are_told_apart() {
         ("/usr/bin/ruby -rjson -e F", Code::Inline),
         ("/usr/bin/perl -Mvars;print F", Code::Inline),
         ("/usr/bin/perl -mFoo(1) F", Code::Inline),
+        ("/usr/bin/perl -0e F", Code::Inline),
+        ("/usr/bin/perl -0777e F", Code::Inline),
+        ("/usr/bin/perl -00le F", Code::Inline),
+        ("/usr/bin/perl -- -", Code::Stream),
+        ("/usr/bin/python3 -- -", Code::Stream),
+        ("/usr/bin/ruby -- -", Code::Stream),
         ("/usr/bin/perl -F/x/);print(1);(/x/ -n F", Code::Inline),
         ("/usr/bin/perl -F/(?{print(1)})/ -n F", Code::Inline),
         ("/usr/bin/perl -F\"@{[1]}\" -n F", Code::Inline),
@@ -150,10 +161,29 @@ fn an_option_that_is_not_known_leaves_open_what_the_script_is() {
         "/usr/bin/node --entry-url F",
         "/usr/bin/node --import data:text/javascript,1 F",
         "/usr/bin/perl -S F",
+        "/usr/bin/ruby -Kue F",
+        "/usr/bin/ruby -We F",
+        "/usr/bin/ruby -W2e F",
+        "/usr/bin/node --import=DATA:text/javascript,1 F",
+        "/usr/bin/node --import=./b%61d.mjs F",
+        "/usr/bin/node --import ./bad.mjs?x F",
+        "/usr/bin/node --import ./bad.mjs#x F",
+        "/usr/bin/node --loader FILE:///x.mjs F",
+        "/usr/bin/node --build-snapshot-config=C F",
+        "/usr/bin/node --test [b]ad.js",
         "/usr/bin/ruby --new F",
         "/usr/bin/php --new F",
     ] {
         assert!(matches!(run(line), Some(Code::Unknown(_))), "{line}: {:?}", run(line));
+    }
+}
+
+#[test]
+fn what_perl_reads_behind_a_space_in_one_argument_is_not_known() {
+    for option in ["-i -e", "-D -e", "-D0 -e", "-F: -e", "-F/,/ -e", "-I/x -e", "-x/ -e", "-w -e", "-V -e"] {
+        let argv = ["/usr/bin/perl", option, "F"].map(|word| word.as_bytes().to_vec());
+        let found = code(&argv[0], &argv).map(|(_, code)| code);
+        assert!(matches!(found, Some(Code::Unknown(_))), "{option}: {found:?}");
     }
 }
 
