@@ -1,9 +1,10 @@
 // As on a kernel that lacks a mechanism: what is told to be left unused is left unused, is named, and the line holds.
 
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { Fixture } from "./fixture.js";
+import { Fixture, root } from "./fixture.js";
 
 let fixture: Fixture;
 afterEach(() => fixture.stop(), 60_000);
@@ -115,4 +116,29 @@ test("a loader that runs already does not become another one: it is said, and it
   expect(other.stderr).toContain("leaves tp_btf unused, and not wait-killable");
   await clawsec.up(["--without", "tp_btf"]);
   expect((await doctor("bpf.exec_verify")).level).toBe("raw_tp");
+}, 120_000);
+
+test("in a PID namespace of its own the loader says that it cannot verify, and why, and nothing starts", async () => {
+  fixture = new Fixture();
+  const { runtime, state } = fixture;
+  const inside = (script: string) => {
+    const env = { ...process.env, CLAWSEC_RUNTIME_DIR: runtime, CLAWSEC_STATE_DIR: state };
+    const clawsec = `"${process.execPath}" "${join(root, "dist/agent/cli/main.js")}"`;
+    const command = ["/bin/sh", "-c", `clawsec() { ${clawsec} "$@"; }; ${script}`];
+    // What is still there when the first process ends ends with its namespace.
+    const options = { env, encoding: "utf8", timeout: 60_000 } as const;
+    return spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "--kill-child", ...command], options);
+  };
+  const { capabilities } = JSON.parse(inside("clawsec doctor --json").stdout);
+  expect(capabilities.find(({ name }: Found) => name === "bpf.exec_verify")).toMatchObject({
+    state: "missing",
+    required: true,
+    detail: expect.stringContaining("PID namespace of its own"),
+    remedy: expect.stringContaining("--pid=host"),
+  });
+  const tried = inside(
+    "clawsec up --detach; clawsec run -- /usr/bin/true; code=$?; clawsec down; exit $code",
+  );
+  expect(tried.stderr).toContain("PID namespace of its own");
+  expect(tried.status).toBe(5);
 }, 120_000);

@@ -35,11 +35,18 @@ pub fn probe(without: Without) -> Vec<Capability> {
     // ptrace and the waits for children belong to one thread.
     let probes = std::thread::spawn(move || {
         vec![
-            capability(
-                "bpf.exec_verify",
-                verify(Layers::Verify, without),
-                "Use a kernel with BTF, BPF tracing (tp_btf or raw_tp), bpf_loop (5.17) and a cgroup v2 hierarchy, as root.",
-            ),
+            match pid_namespace() {
+                Ok(()) => capability(
+                    "bpf.exec_verify",
+                    verify(Layers::Verify, without),
+                    "Use a kernel with BTF, BPF tracing (tp_btf or raw_tp), bpf_loop (5.17) and a cgroup v2 hierarchy, as root.",
+                ),
+                Err(why) => capability(
+                    "bpf.exec_verify",
+                    Err(why),
+                    "Start clawsec in the host's PID namespace: outside of a container, or in one with --pid=host.",
+                ),
+            },
             Capability {
                 required: false,
                 ..capability(
@@ -62,6 +69,19 @@ pub fn probe(without: Without) -> Vec<Capability> {
         ]
     });
     probes.join().unwrap_or_default()
+}
+
+/// BPF knows processes by the numbers of the first PID namespace, `PROC_PID_INIT_INO` of linux/proc_ns.h; the loader sees
+/// those of its own.
+fn pid_namespace() -> Result<(), String> {
+    const FIRST: u64 = 0xEFFF_FFFC;
+    match fs::metadata("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.ino() == FIRST => Ok(()),
+        Ok(_) => {
+            Err("The loader runs in a PID namespace of its own, where processes have other numbers than BPF sees.".into())
+        }
+        Err(error) => Err(text("A look at the PID namespace")(error)),
+    }
 }
 
 /// The layers that work here, found by refusing an exec.
