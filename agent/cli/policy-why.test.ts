@@ -67,6 +67,31 @@ describe("why", () => {
     expect(await cli("why", other, "--code", "inline", "open", "/x")).toMatchObject({ code: 2 });
   });
 
+  test("first bytes are not guessed: each answer that differs is said, and --protocol gives one", async () => {
+    const tls = policy(
+      "tls",
+      "network:\n  - { id: api, host: api.test, port: 443, protocol: tls, action: allow }\n",
+    );
+    const asked = ["connect", "api.test:443"];
+    const { out } = await cli("why", tls, ...asked);
+    expect(out).toContain("if its first bytes are TLS for that host (--protocol tls): allow by network/api");
+    expect((await json("why", tls, ...asked)).byProtocol).toMatchObject({
+      tls: { verdict: "allow", rule: "network/api" },
+    });
+    for (const [protocol, verdict] of [
+      ["tls", "allow"],
+      ["http", "deny"],
+      ["other", "deny"],
+    ] as const)
+      expect(await json("why", tls, "--protocol", protocol, ...asked)).toMatchObject({
+        verdict,
+        byProtocol: {},
+      });
+    expect(await json("why", tls, "connect", "other.test:443")).toMatchObject({ byProtocol: {} });
+    expect(await cli("why", tls, "--protocol", "tls", "open", "/x")).toMatchObject({ code: 2 });
+    expect(await cli("why", tls, "--protocol", "quic", ...asked)).toMatchObject({ code: 2 });
+  });
+
   test.each(["open", "create", "delete", "truncate", "chmod", "rename", "link"])(
     "%s is said in the word that it was asked by",
     async (word) => {

@@ -38,6 +38,11 @@ export function buildProgram(io: Io): Command {
       writeOut: (text) => io.stdout.write(text),
       writeErr: (text) => io.stderr.write(text),
     });
+    // Defaults are said in words where there is one to say.
+    command.configureHelp({
+      optionDescription: ({ description, argChoices }) =>
+        argChoices === undefined ? description : `${description} (${argChoices.join(", ")})`,
+    });
     if (command !== program) command.addHelpText("after", "\nExit codes: see clawsec --help.");
   }
   return program;

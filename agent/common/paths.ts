@@ -111,9 +111,7 @@ function executable(what: string, variable: string, env: NodeJS.ProcessEnv, buil
       // The next candidate, or the sentence below.
     }
   }
-  const remedy = named
-    ? `Set ${variable} to an executable file.`
-    : "Build it: see docs/cli.md, section Building.";
+  const remedy = named ? `Set ${variable} to an executable file.` : "Build it with make build.";
   throw new Error(`The ${what} was not found at ${named ?? built[0] ?? "bpf/target"}. ${remedy}`);
 }
 

@@ -8,7 +8,8 @@ import type { Action, ProtocolName } from "../model.js";
 import type { Context, Fields, Node } from "./context.js";
 import * as v from "./values.js";
 
-const OBSERVED: Readonly<Record<ProtocolName, ObservedProtocol>> = {
+/** What the loader says of first bytes that are of this protocol. */
+export const OBSERVED: Readonly<Record<ProtocolName, ObservedProtocol>> = {
   tls: ObservedProtocol.TLS,
   http: ObservedProtocol.HTTP,
   other: ObservedProtocol.OTHER,

@@ -36,7 +36,8 @@ export function text(
   const expansion = context.variables.expand(node.text, options.escape);
   for (const name of expansion.unknown) {
     const known = context.variables.names();
-    const remedy = known.length === 0 ? 'Declare it under "variables".' : didYouMean(name, known);
+    const remedy =
+      known.length === 0 ? 'Declare it under "variables", before it is used.' : didYouMean(name, known);
     context.error(node.origin, "unknown-variable", `unknown variable "${name}"`, remedy);
   }
   for (const name of expansion.unset) {

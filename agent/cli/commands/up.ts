@@ -49,7 +49,12 @@ export function addUpCommands(program: Command, io: Io): void {
   program
     .command("down")
     .description("stop every sandbox, the supervisor and the loader")
-    .option("--grace <time>", "what each command may take to end after SIGTERM", milliseconds, 5000)
+    .option(
+      "--grace <time>",
+      "what each command may take to end after SIGTERM (default: 5s)",
+      milliseconds,
+      5000,
+    )
     .option("--json", "one JSON document")
     .action((options: { grace: number; json?: boolean }) => down(io, options.grace, options.json === true));
 }

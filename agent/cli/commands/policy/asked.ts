@@ -2,11 +2,17 @@
 import type { Action, Diagnostic, Policy } from "../../../../policy/index.js";
 import { isHostName, normalizeHost } from "../../../../policy/match/host.js";
 import { isCanonical } from "../../../../policy/match/path.js";
+import type { ProtocolName } from "../../../../policy/model.js";
 import { parseYaml } from "../../../../policy/parse.js";
 import { actionDefaults, readAction } from "../../../../policy/read/action.js";
+import { OBSERVED } from "../../../../policy/read/connection.js";
 import { Context } from "../../../../policy/read/context.js";
 import { Variables } from "../../../../policy/variables.js";
-import { NetworkProtocol, ObservedProtocol } from "../../../../proto/gen/clawsec/v1/loader.js";
+import {
+  type NetworkAction,
+  NetworkProtocol,
+  ObservedProtocol,
+} from "../../../../proto/gen/clawsec/v1/loader.js";
 import { CliError, Exit } from "../../exit-codes.js";
 import { findProgram } from "./program.js";
 
@@ -19,6 +25,7 @@ export interface AskedOptions {
   readonly env: readonly string[];
   readonly script?: string;
   readonly code?: string;
+  readonly protocol?: ProtocolName;
 }
 
 export const FILE_WORDS = ["open", "create", "delete", "rename", "link", "truncate", "chmod"] as const;
@@ -36,6 +43,8 @@ export function askedOf(
   const known = policy.subjects.map(({ name }) => name);
   if (!known.includes(subject))
     throw new CliError(Exit.usage, `The policy has no subject "${subject}"; it has ${known.join(", ")}.`);
+  if (options.protocol !== undefined && kind !== "connect")
+    throw new CliError(Exit.usage, "--protocol is about the first bytes of a connection: connect HOST:PORT.");
   if (kind === "exec") return askedExec(policy, subject, rest, options);
   const extra = ["cwd", "parent", "script", "code"].filter((key) => options[key as "cwd"] !== undefined);
   if (extra.length > 0 || options.ancestor.length + options.env.length > 0)
@@ -51,10 +60,31 @@ export function askedOf(
   }
   if (kind === "lookup") return { action: lookup(subject, rest), note: "" };
   if (kind === "connect" && rest.length === 1)
-    return { action: { ...read(policy, "network", rest[0]), subject }, note: "" };
+    return { action: connection(policy, subject, rest[0], options.protocol), note: "" };
   if (kind === "http" && rest.length === 2)
     return { action: { ...read(policy, "network", rest.join(" ")), subject }, note: "" };
   throw new CliError(Exit.usage, USAGE);
+}
+
+/** What is seen of a connection to a host when its first bytes are of this protocol. */
+export function firstBytes(
+  protocol: ProtocolName,
+  host: string,
+): Pick<NetworkAction, "observedProtocol" | "observedHost"> {
+  return { observedProtocol: OBSERVED[protocol], observedHost: protocol === "other" ? "" : host };
+}
+
+function connection(
+  policy: Policy,
+  subject: string,
+  peer: string | undefined,
+  protocol: ProtocolName | undefined,
+): Action {
+  const asked = { ...read(policy, "network", peer), subject };
+  const { action } = asked;
+  if (action?.$case !== "network" || protocol === undefined) return asked;
+  const value = { ...action.value, ...firstBytes(protocol, action.value.host) };
+  return { ...asked, action: { $case: "network", value } };
 }
 
 function askedExec(

@@ -31,7 +31,12 @@ export type Loaded = Read & { readonly policy: Policy };
 /** Reads a policy, "builtin:NAME" or a file, and what it extends. Throws only when the file itself cannot be read. */
 export async function readPolicy(name: string, variables: Readonly<Record<string, string>>): Promise<Read> {
   const source = name.startsWith("builtin:") ? fileBase(name, resolve("policy")) : readSource(resolve(name));
-  if ("error" in source) throw new CliError(Exit.failed, `The policy ${source.error}.`);
+  if ("error" in source) {
+    const sentence = source.error.startsWith("there ")
+      ? `T${source.error.slice(1)}`
+      : `The policy ${source.error}`;
+    throw new CliError(Exit.failed, `${sentence}.`);
+  }
   const { parsePolicy } = await import("../../../../policy/index.js");
   return { path: source.file, ...parsePolicy(source.text, source.file, { variables, base: fileBase }) };
 }

@@ -1,17 +1,18 @@
 /** policy why: what the policy says of one action, by which rule, and what would change it. */
 import { type Command, Option } from "commander";
 import type { Action, Evaluation } from "../../../../policy/index.js";
-import { CODES } from "../../../../policy/language/names.js";
-import type { ExecCodeName } from "../../../../policy/model.js";
+import { CODES, PROTOCOLS } from "../../../../policy/language/names.js";
+import type { ExecCodeName, ProtocolName } from "../../../../policy/model.js";
 import { EXEC_CODES } from "../../../../policy/read/action.js";
 import type { Why } from "../../../../policy/why.js";
+import { NetworkProtocol } from "../../../../proto/gen/clawsec/v1/loader.js";
 import { verdictWord } from "../../../../proto/words.js";
 import { actionJson, actionLine } from "../../../common/action.js";
 import { escapeText } from "../../../common/escape.js";
 import { colourWord, type Io, print, printJson } from "../../io.js";
 import { repeated, variable } from "../../options.js";
 import { instantUs } from "../../when.js";
-import { type AskedOptions, askedOf } from "./asked.js";
+import { type AskedOptions, askedOf, firstBytes } from "./asked.js";
 import {
   CAPABILITIES,
   compileLocally,
@@ -44,10 +45,13 @@ export function addWhy(policy: Command, io: Io): void {
     .addOption(
       new Option("--code <code>", "exec: what the program runs, when it is an interpreter").choices(CODES),
     )
+    .addOption(
+      new Option("--protocol <protocol>", "connect: what the first bytes turn out to be").choices(PROTOCOLS),
+    )
     .option("--parent <path>", "exec: the program that calls")
     .option("--ancestor <path>", "exec: a program that led to the caller (may be repeated)", repeated, [])
     .option("--env <name>", "exec: a variable that is set (may be repeated)", repeated, [])
-    .option("--at <time>", "when: an ISO time, or 2h ago (default: now)", instantUs)
+    .option("--at <time>", "when: an ISO time, or 2h for two hours ago (default: now)", instantUs)
     .option("--all", "every rule with what it found, not only those that nearly matched")
     .option("--var <name=value>", "a value for one of its variables (may be repeated)", variable, {})
     .option(...CAPABILITIES)
@@ -83,6 +87,7 @@ async function showWhy(io: Io, file: string, words: readonly string[], options: 
   const reason = why(policy, action, { timeMs, used: () => 0 });
   const evaluate = (other: Action): Evaluation => why(policy, other, { timeMs, used: () => 0 }).evaluation;
   const otherwise = options.code === undefined ? byCode(action, reason.evaluation, evaluate) : [];
+  const connected = options.protocol === undefined ? byProtocol(action, reason.evaluation, evaluate) : [];
   const capabilities = await hostCapabilities(io, options.capabilities);
   const rows = capabilities && (await compileLocally(io, policy, capabilities)).explain;
   const layer = rows === undefined ? undefined : layersOf(rows, reason.evaluation.rule);
@@ -97,6 +102,9 @@ async function showWhy(io: Io, file: string, words: readonly string[], options: 
       without: reason.without === undefined ? null : evaluationJson(reason.without),
       nearMisses: reason.nearMisses,
       byCode: Object.fromEntries(otherwise.map(([code, evaluation]) => [code, evaluationJson(evaluation)])),
+      byProtocol: Object.fromEntries(
+        connected.map(([name, evaluation]) => [name, evaluationJson(evaluation)]),
+      ),
     });
     return;
   }
@@ -105,6 +113,10 @@ async function showWhy(io: Io, file: string, words: readonly string[], options: 
   print(io, verdictLines(io, reason.evaluation, layer));
   for (const [code, { verdict, rule }] of otherwise)
     print(io, safe(`if its arguments make it run ${CODE_WORDS[code]}: ${verdictWord(verdict)} by ${rule}`));
+  for (const [protocol, { verdict, rule }] of connected) {
+    const words = `if its first bytes are ${PROTOCOL_WORDS[protocol]}: ${verdictWord(verdict)} by ${rule}`;
+    print(io, safe(words));
+  }
   for (const line of changes(reason)) print(io, safe(line));
   if (options.all) {
     print(io, "");
@@ -133,6 +145,26 @@ function byCode(
   return CODES.map((code): [ExecCodeName, Evaluation] => {
     const value = { ...action.value, code: EXEC_CODES[code] };
     return [code, evaluate({ subject, process, action: { $case: "exec", value } })];
+  }).filter(([, { verdict, rule }]) => verdict !== said.verdict || rule !== said.rule);
+}
+
+const PROTOCOL_WORDS: Readonly<Record<ProtocolName, string>> = {
+  tls: "TLS for that host (--protocol tls)",
+  http: "HTTP for that host (--protocol http)",
+  other: "neither TLS nor HTTP (--protocol other)",
+};
+
+/** What the policy says otherwise of the same connection when its first bytes are known. */
+function byProtocol(
+  { subject, process, action }: Action,
+  said: Evaluation,
+  evaluate: (action: Action) => Evaluation,
+): [ProtocolName, Evaluation][] {
+  if (action?.$case !== "network" || action.value.protocol !== NetworkProtocol.TCP) return [];
+  if (action.value.httpMethod !== "") return [];
+  return PROTOCOLS.map((protocol): [ProtocolName, Evaluation] => {
+    const value = { ...action.value, ...firstBytes(protocol, action.value.host) };
+    return [protocol, evaluate({ subject, process, action: { $case: "network", value } })];
   }).filter(([, { verdict, rule }]) => verdict !== said.verdict || rule !== said.rule);
 }
 
