@@ -22,6 +22,8 @@ const PLANT = [
   "mv project/.git/hooks project/.git/away && mkdir project/.git/hooks && cp hook project/.git/hooks/post-commit",
   "mv project/.git project/away && cp -r project/away project/.git && cp hook project/.git/hooks/post-commit",
   "mv project away && git init -q -b main project && cp hook project/.git/hooks/post-commit",
+  // Where git looks for hooks and configuration instead.
+  "cp -r project/.git common; mkdir -p common/hooks && cp hook common/hooks/post-commit && echo ../../common > project/.git/commondir",
   ":",
 ].join("\n");
 
@@ -40,9 +42,9 @@ const hooks: Solo = {
   },
   async sandbox(stage, folder) {
     const box = makeBox(stage, folder, {
-      file: "{ id: hooks, path: [/work/project/.git/hooks, /work/project/.git/config], operations: [write], action: deny }",
+      file: "{ id: hooks, path: [/work/project/.git/hooks, /work/project/.git/config, /work/project/.git/commondir], operations: [write], action: deny }",
     });
-    await onHost(MAKE, box.work);
+    await onHost(`${MAKE}; echo . > project/.git/commondir`, box.work);
     // The path that the hook has on the host, where it runs.
     const result = await inBox(stage, box, `export OUTSIDE=${box.work}\n${PLANT}`);
     if (!existsSync(join(box.work, "hook"))) throw new Error(`later-git-hook: nothing ran. ${result.stderr}`);
