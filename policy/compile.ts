@@ -11,7 +11,7 @@ import { baseLandlock, landlockAbi } from "./lower/landlock.js";
 import { lowerMounts } from "./lower/mounts.js";
 import { nftablesRuleset } from "./lower/nftables.js";
 import { lowerOci } from "./lower/oci.js";
-import { Capabilities, type ExplainRow, REQUIRED, Report } from "./lower/report.js";
+import { Capabilities, type ExplainRow, everyCapability, REQUIRED, Report } from "./lower/report.js";
 import { lowerRootfs } from "./lower/rootfs.js";
 import { type Architecture, lowerSeccomp } from "./lower/seccomp.js";
 import { lowerSubjects } from "./lower/subjects.js";
@@ -145,6 +145,21 @@ export function compile(policy: Policy, inputs: CompileInputs): CompileResult {
     explain: report.rows,
     diagnostics: sortDiagnostics(report.diagnostics),
   };
+}
+
+/** A host on which every path is there, and is what it is named. */
+const ANY_HOST: HostView = { kind: () => "directory", readlink: () => undefined, resolve: (path) => path };
+/** What only the files of a host can tell. */
+const OF_FILES: readonly string[] = ["missing-path", "missing-source", "source-kind"];
+
+/** What no host can enforce, whatever its kernel and its files: errors of {@link compile} that it would have anywhere. */
+export function refusedAnywhere(policy: Policy): readonly Diagnostic[] {
+  const { diagnostics } = compile(policy, {
+    host: ANY_HOST,
+    capabilities: everyCapability(),
+    command: policy.sandbox.command.length === 0 ? ["/bin/sh"] : [],
+  });
+  return diagnostics.filter(({ severity, code }) => severity === "error" && !OF_FILES.includes(code));
 }
 
 /** The ruleset of the sandbox's network namespace; empty when it is waived. */

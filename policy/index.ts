@@ -12,6 +12,7 @@ export {
   type CompileResult,
   compile,
   needsRestart,
+  refusedAnywhere,
 } from "./compile.js";
 export {
   type Diagnostic,

@@ -89,6 +89,8 @@ class Positions {
   }
 }
 
+const FLAT = "Take out levels: a rule is a list item of a section.";
+
 function finding(code: string, message: string, remedy: string, origin: Origin): Diagnostic {
   return { severity: "error", code, message, remedy, rule: "", layer: "", origin };
 }
@@ -160,7 +162,7 @@ export function readYaml(
     const origin = new Positions(file, text, counter).at(deep, deep + 1);
     return {
       root: undefined,
-      diagnostics: [finding("too-deep", "the policy is nested too deeply", "", origin)],
+      diagnostics: [finding("too-deep", "the policy is nested too deeply", FLAT, origin)],
     };
   }
   let documents: Document.Parsed[];
@@ -185,7 +187,7 @@ export function readYaml(
       error instanceof RangeError
         ? "the policy is nested too deeply"
         : `the policy cannot be read: ${String(error)}`;
-    return { root: undefined, diagnostics: [finding("yaml", why, "", origin)] };
+    return { root: undefined, diagnostics: [finding("yaml", why, FLAT, origin)] };
   }
   const parsed = new Converter(new Positions(file, text, counter), text).run(documents);
   const [document] = documents;
@@ -244,10 +246,14 @@ class Converter {
     this.#diagnostics.push(finding(code, message, remedy, this.positions.at(start, end)));
   }
 
-  /** The one slip that YAML's own words do not explain. */
+  /** Slips that YAML's own words do not explain. */
   #syntaxRemedy(offset: number): string {
     const reference = this.text.slice(Math.max(0, offset - 2), offset + 2).includes("${");
-    return reference ? "Inside { } and [ ], quote a value that has ${...} in it." : "";
+    if (reference) return "Inside { } and [ ], quote a value that has ${...} in it.";
+    const line =
+      this.text.slice(this.text.lastIndexOf("\n", Math.max(0, offset - 1)) + 1).split("\n", 1)[0] ?? "";
+    if (/^ *\t/.test(line)) return "Indent with spaces: YAML takes no tabs for it.";
+    return "Quote text with special characters (: # { } [ ] , & * ! | > % @ `), and indent what belongs together alike.";
   }
 
   #convert(node: unknown, depth: number): Node | undefined {
@@ -255,7 +261,7 @@ class Converter {
     const [start, end] = node.range ?? [0, 1];
     const origin = this.positions.at(start, end);
     if (depth > MAX_DEPTH) {
-      this.#error("too-deep", "the policy is nested too deeply", "", start, end);
+      this.#error("too-deep", "the policy is nested too deeply", FLAT, start, end);
       return undefined;
     }
     if (!this.#isPlain(node, start, end)) return undefined;
@@ -276,7 +282,7 @@ class Converter {
       const key = isScalar(pair.key) ? pair.key : undefined;
       const [keyStart, keyEnd] = key?.range ?? [start, start + 1];
       if (key === undefined || (typeof key.value !== "string" && key.source === undefined)) {
-        this.#error("key", "a key must be plain text", "", keyStart, keyEnd);
+        this.#error("key", "a key must be plain text", "Quote it.", keyStart, keyEnd);
         continue;
       }
       if (!this.#isPlain(key, keyStart, keyEnd)) continue;
@@ -338,7 +344,13 @@ class Converter {
         return { kind: "scalar", value, text: source ?? String(value), origin };
       default:
         if (value === null) return { kind: "scalar", value, text: "", origin };
-        this.#error("value", "this kind of value is not part of the policy language", "", start, end);
+        this.#error(
+          "value",
+          "this kind of value is not part of the policy language",
+          "Quote it, if text is meant.",
+          start,
+          end,
+        );
         return undefined;
     }
   }

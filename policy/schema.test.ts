@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { renderDiagnostics } from "./diagnostics.js";
 import { parsePolicy } from "./schema.js";
+import { parsePolicyTest } from "./testfile.js";
 import { policy, policyText } from "./testing/policy.js";
 
 /** What a user reads about a policy text. */
@@ -34,7 +35,8 @@ describe("what is wrong is said where it is wrong", () => {
     expect(said(`${HEAD}exec:\n  id: a\n`)).toBe(
       `p.yaml:6:3: error: exec must be a list, not a mapping
  6 |   id: a
-   |   ^^^^^`,
+   |   ^^^^^
+   = Write [a, b], or each item in a line of its own after "- ".`,
     );
   });
 
@@ -64,7 +66,8 @@ describe("what is wrong is said where it is wrong", () => {
     expect(said(`${HEAD}exec:\n\t- id: a\n`)).toBe(
       `p.yaml:6:1: error: tabs are not allowed as indentation
  6 |  - id: a
-   | ^`,
+   | ^
+   = Indent with spaces: YAML takes no tabs for it.`,
     );
   });
 
@@ -83,6 +86,7 @@ sandbox:
       `p.yaml:5:16: error: the user's uid must be a number, not text
  5 |   user: { uid: "1000", gid: 0 }
    |                ^^^^^^
+   = Write it without quotes.
 
 p.yaml:5:29: error: the gid of a sandbox cannot be 0
  5 |   user: { uid: "1000", gid: 0 }
@@ -94,19 +98,36 @@ p.yaml:6:21: error: the memory limit "lots" is not a size of at least 16777216 b
    |                     ^^^^
    = Write it like 512Mi or 2Gi.
 
-p.yaml:6:33: error: the limit of processes must be a whole number from 2 to 4194304
+p.yaml:6:33: error: the limit of processes must be a whole number from 2 to 4194304, not 1.5
  6 |   limits: { memory: lots, pids: 1.5 }
    |                                 ^^^
+   = Round it.
 
 p.yaml:8:17: error: the source of a mount "usr" is not an absolute path without ".", ".." and "//"
  8 |     - { source: usr }
    |                 ^^^
+   = Write it whole, from "/" on.
 
 p.yaml:9:29: error: the mode of a mount cannot be "rx"
  9 |     - { source: /usr, mode: rx }
    |                             ^^
    = Did you mean "ro"?`,
     );
+  });
+
+  test("a test of a policy, and only that", () => {
+    const text = "apiVersion: clawsec/v1\nkind: PolicyTest\npolicy: ./p.yaml\ncases: []\n";
+    expect(said(text)).toContain("this is a test of a policy, and not a policy");
+    expect(said(text).match(/error:/g)).toHaveLength(1);
+    const { diagnostics } = parsePolicyTest(HEAD, "p.test.yaml");
+    expect(diagnostics.map(({ message }) => message)).toEqual(["this is a policy, and not a test of one"]);
+  });
+
+  test("a duration longer than a timer can wait", () => {
+    const hold = (timeout: string) =>
+      `${HEAD}exec:\n  - { id: a, executable: /a, action: hold, hold: { timeout: ${timeout} } }\n`;
+    expect(said(hold("577h"))).toContain("the longest is 576h");
+    expect(said(hold("576h"))).not.toContain("is not a duration");
   });
 
   test("another version of the language, and only that", () => {

@@ -8,7 +8,7 @@ import type { Action, Policy, RuleAction } from "./model.js";
 import { parseYaml } from "./parse.js";
 import { actionDefaults, readWrittenAction, type WrittenAction } from "./read/action.js";
 import type { Section } from "./read/base.js";
-import { Context, describe, didYouMean, Fields, type Node } from "./read/context.js";
+import { Context, describe, didYouMean, Fields, type Node, nodeUnder } from "./read/context.js";
 import * as v from "./read/values.js";
 import { VARIABLE_NAME, Variables } from "./variables.js";
 
@@ -72,6 +72,16 @@ export function actionOf(
 }
 
 function readTest(context: Context, root: Node, file: string): PolicyTest | undefined {
+  const named = nodeUnder(root, "kind");
+  if (named?.kind === "scalar" && named.value === "Policy") {
+    const message = "this is a policy, and not a test of one";
+    return context.error(
+      named.origin,
+      "value",
+      message,
+      "Give its *.test.yaml; policy check reads a policy.",
+    );
+  }
   const fields = Fields.of(context, root, "a policy test", keysOf(POLICY_TEST));
   if (fields === undefined) return undefined;
   const version = fields.require("apiVersion", 'A policy test begins with "apiVersion: clawsec/v1".');
@@ -81,7 +91,10 @@ function readTest(context: Context, root: Node, file: string): PolicyTest | unde
   const variables = fields.read("variables", (n) => readVariables(context, n)) ?? {};
   const policyNode = fields.require("policy", 'Name the policy\'s file, e.g. "policy: ./policy.yaml".');
   const reference = policyNode && v.nonEmpty(context, policyNode, "the policy");
-  const casesNode = fields.require("cases");
+  const casesNode = fields.require(
+    "cases",
+    'List them, e.g. "- { name: a push, exec: /usr/bin/git push, expect: hold }".',
+  );
   const cases =
     casesNode === undefined ? [] : v.list(context, casesNode, "cases", (n) => readCase(context, n));
   const seen = new Map<string, PolicyCase>();
@@ -97,6 +110,8 @@ function readTest(context: Context, root: Node, file: string): PolicyTest | unde
   return { file, policy: { reference, origin: policyNode.origin }, variables, cases };
 }
 
+const NAMES = 'Use letters, digits, "_" and "-", a letter first.';
+
 function readVariables(context: Context, node: Node): Record<string, string> {
   if (node.kind !== "map") {
     context.error(node.origin, "type", `variables must be a mapping, not ${describe(node)}`);
@@ -105,7 +120,7 @@ function readVariables(context: Context, node: Node): Record<string, string> {
   const values = new Map<string, string>();
   for (const { key, keyOrigin, value } of node.entries) {
     if (!VARIABLE_NAME.test(key)) {
-      context.error(keyOrigin, "value", `"${key}" is not a name for a variable`);
+      context.error(keyOrigin, "value", `"${key}" is not a name for a variable`, NAMES);
       continue;
     }
     const text = v.text(context, value, `the variable "${key}"`, { plain: true });
@@ -121,7 +136,7 @@ const SECTIONS: readonly Section[] = ["exec", "file", "network"];
 function readCase(context: Context, node: Node): PolicyCase | undefined {
   const fields = Fields.of(context, node, "a case", keysOf(CASE));
   if (fields === undefined) return undefined;
-  const nameNode = fields.require("name");
+  const nameNode = fields.require("name", "Say what the case shows.");
   const name = nameNode && v.nonEmpty(context, nameNode, "the name of a case");
   const [section, second] = SECTIONS.filter((key) => fields.has(key));
   if (section === undefined || second !== undefined) {

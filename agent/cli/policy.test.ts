@@ -12,11 +12,25 @@ describe("check", () => {
     const path = policy("good", GIT);
     expect(await cli("check", path)).toMatchObject({
       code: 0,
-      out: expect.stringContaining("no errors (not compiled for this host"),
+      out: expect.stringContaining("no errors (what this host lacks was not looked for"),
     });
     const known = await cli("check", path, "--capabilities", host);
-    expect(known.out).not.toContain("not compiled");
+    expect(known.out).not.toContain("looked for");
     expect(known.code).toBe(0);
+  });
+
+  test("what no host can enforce is an error without a loader, too; what is not there on this one is none", async () => {
+    const mount = (line: string, rules = "") =>
+      `apiVersion: clawsec/v1\nkind: Policy\nmetadata: { name: x }\nsandbox:\n  mounts: [${line}]\n${GIT}${rules}`;
+    expect(await cli("check", file("proc.yaml", mount("{ source: /proc, target: /proc }")))).toMatchObject({
+      code: 3,
+      out: expect.stringContaining("/proc is made by clawsec"),
+    });
+    const hold = "file:\n  - { id: ask, path: /srv/nowhere/x, operations: [chmod], action: hold }\n";
+    const held = await cli("check", file("chmod.yaml", mount("{ source: /srv/nowhere, mode: rw }", hold)));
+    expect(held).toMatchObject({ code: 3, out: expect.stringContaining("cannot be asked about chmod") });
+    expect(held.out.match(/error:/g)).toHaveLength(1);
+    expect((await cli("check", file("away.yaml", mount("{ source: /srv/nowhere, mode: rw }")))).code).toBe(0);
   });
 
   test("all errors come at once, with exit code 3", async () => {

@@ -32,6 +32,23 @@ export const WAIVABLE: readonly string[] = [
 /** Mechanisms that every sandbox stands on. */
 export const REQUIRED: readonly string[] = ["runc", "seccomp.notify", "bpf.exec_verify", "netns.sk_lookup"];
 
+/** Every mechanism that a host can have. */
+const EVERYTHING: readonly string[] = [...REQUIRED, ...WAIVABLE, "bpf.lsm", "ptrace.hold", "file.names"];
+/** A Landlock ABI that has all that is made use of (landlock(7)). */
+const LANDLOCK_ABI = 7;
+
+/** What a host has that lacks nothing. */
+export function everyCapability(): Capability[] {
+  return EVERYTHING.map((name) => ({
+    name,
+    state: CapabilityState.PRESENT,
+    detail: "",
+    remedy: "",
+    level: name === "landlock" ? String(LANDLOCK_ABI) : "",
+    required: false,
+  }));
+}
+
 interface WaivedItem {
   readonly waiver: Waiver;
   readonly origin: Origin;

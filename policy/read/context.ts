@@ -89,11 +89,21 @@ export function list<T>(
   item: (node: Node) => T | undefined,
 ): T[] {
   if (node.kind !== "list") {
-    context.error(node.origin, "type", `${what} must be a list, not ${describe(node)}`);
+    context.error(
+      node.origin,
+      "type",
+      `${what} must be a list, not ${describe(node)}`,
+      'Write [a, b], or each item in a line of its own after "- ".',
+    );
     return [];
   }
   if (node.items.length > MAX_ITEMS) {
-    context.error(node.origin, "value", `${what} has more than ${MAX_ITEMS} items`);
+    context.error(
+      node.origin,
+      "value",
+      `${what} has more than ${MAX_ITEMS} items`,
+      "Name many by one pattern.",
+    );
     return [];
   }
   const values: T[] = [];
@@ -116,8 +126,19 @@ export function oneOrMore<T>(
     return value === undefined ? [] : [value];
   }
   // An empty list would read as "any" further on, which is not what anybody means by it.
-  if (node.items.length === 0) context.error(node.origin, "value", `${what} must not be an empty list`);
+  if (node.items.length === 0)
+    context.error(
+      node.origin,
+      "value",
+      `${what} must not be an empty list`,
+      "Give it an item, or leave the key out.",
+    );
   return list(context, node, what, item);
+}
+
+/** The node under a key of a mapping; undefined where there is none. */
+export function nodeUnder(node: Node, key: string): Node | undefined {
+  return node.kind === "map" ? node.entries.find((e) => e.key === key)?.value : undefined;
 }
 
 const NOTHING: readonly never[] = [];
@@ -132,7 +153,12 @@ export class Fields {
 
   static of(context: Context, node: Node, what: string, known: readonly string[]): Fields | undefined {
     if (node.kind !== "map") {
-      return context.error(node.origin, "type", `${what} must be a mapping, not ${describe(node)}`);
+      return context.error(
+        node.origin,
+        "type",
+        `${what} must be a mapping, not ${describe(node)}`,
+        `Write { KEY: VALUE } with keys such as ${known.slice(0, 3).join(", ")}.`,
+      );
     }
     const fields = new Fields(context, node, what);
     for (const entry of node.entries) {

@@ -92,6 +92,9 @@ function readCategory(context: Context, node: Node): string | undefined {
   const value = v.text(context, node, "the category");
   if (value === undefined) return undefined;
   if (CATEGORIES.includes(value)) return value;
-  const remedy = CATEGORIES.length === 0 ? "" : didYouMean(value, CATEGORIES);
+  const remedy =
+    CATEGORIES.length === 0
+      ? 'It is empty yet: name programs by "executable".'
+      : didYouMean(value, CATEGORIES);
   return context.error(node.origin, "value", `the category "${value}" is not in the catalogue`, remedy);
 }

@@ -3,7 +3,7 @@
 import { POLICY } from "../language/policy.js";
 import { keysOf } from "../language/shape.js";
 import { parseYaml } from "../parse.js";
-import { Context, Fields, type Node } from "./context.js";
+import { Context, Fields, type Node, nodeUnder } from "./context.js";
 import * as v from "./values.js";
 
 /** One file of a policy as it was read: enough to read the policy again without the file. */
@@ -175,23 +175,23 @@ function readHead(context: Context, text: string, file: string): Fields | undefi
     return undefined;
   }
   // Versions first: a file of another version is not worth a hundred messages about its keys.
-  const version = entry(parsed.root, "apiVersion");
-  const kind = entry(parsed.root, "kind");
+  const version = nodeUnder(parsed.root, "apiVersion");
+  const kind = nodeUnder(parsed.root, "kind");
   const other = new Context(context.variables);
   if (version !== undefined) v.oneOf(other, version, "apiVersion", ["clawsec/v1"] as const);
   if (version !== undefined && other.diagnostics.length > 0) {
     context.add(other.diagnostics);
     return undefined;
   }
+  if (kind?.kind === "scalar" && kind.value === "PolicyTest") {
+    const message = "this is a test of a policy, and not a policy";
+    return context.error(kind.origin, "value", message, "Give the policy; policy test runs its tests.");
+  }
   const fields = Fields.of(context, parsed.root, "a policy", keysOf(POLICY));
   fields?.require("apiVersion", 'A policy begins with "apiVersion: clawsec/v1".');
   fields?.require("kind", 'Write "kind: Policy".');
   if (kind !== undefined) v.oneOf(context, kind, "kind", ["Policy"] as const);
   return fields;
-}
-
-function entry(node: Node, key: string): Node | undefined {
-  return node.kind === "map" ? node.entries.find((e) => e.key === key)?.value : undefined;
 }
 
 /** The nodes of one section in all layers, furthest first, with the layer's index. */

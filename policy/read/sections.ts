@@ -14,7 +14,7 @@ import * as v from "./values.js";
 export function readMetadata(context: Context, policy: Fields): { name: string; description: string } {
   const node = policy.require("metadata", 'Write "metadata: { name: NAME }".');
   const fields = node && Fields.of(context, node, "metadata", keysOf(METADATA));
-  const nameNode = fields?.require("name");
+  const nameNode = fields?.require("name", "Name the policy, e.g. my-agent.");
   const descriptionNode = fields?.get("description");
   return {
     name:
@@ -118,7 +118,7 @@ export function readSecrets(context: Context, nodes: readonly Node[]): SecretsMo
 
 function readSecret(context: Context, node: Node): SecretItem | undefined {
   const fields = Fields.of(context, node, "a secret", keysOf(SECRET));
-  const nameNode = fields?.require("name");
+  const nameNode = fields?.require("name", "Name the policy, e.g. my-agent.");
   const fileNode = fields?.require("file");
   const name =
     nameNode &&

@@ -14,6 +14,8 @@ export { list, oneOrMore } from "./context.js";
 /** Longest text value. */
 const MAX_TEXT = 8192;
 
+const DECLARE = 'Declare it under "variables".';
+
 interface TextOptions {
   /** Makes a variable's value stand for itself, where the text is a pattern. */
   readonly escape?: (value: string) => string;
@@ -31,13 +33,17 @@ export function text(
   const isText = node.kind === "scalar" && typeof node.value === "string";
   const isPlain = node.kind === "scalar" && node.value !== null && options.plain === true;
   if (!isText && !isPlain) {
-    return context.error(node.origin, "type", `${what} must be text, not ${describe(node)}`);
+    return context.error(
+      node.origin,
+      "type",
+      `${what} must be text, not ${describe(node)}`,
+      node.kind === "scalar" && node.value !== null ? "Put it in quotes." : "",
+    );
   }
   const expansion = context.variables.expand(node.text, options.escape);
   for (const name of expansion.unknown) {
     const known = context.variables.names();
-    const remedy =
-      known.length === 0 ? 'Declare it under "variables", before it is used.' : didYouMean(name, known);
+    const remedy = known.length === 0 ? DECLARE : `${didYouMean(name, known)} Else: ${DECLARE}`;
     context.error(node.origin, "unknown-variable", `unknown variable "${name}"`, remedy);
   }
   for (const name of expansion.unset) {
@@ -63,7 +69,13 @@ export function nonEmpty(
   options: TextOptions = {},
 ): string | undefined {
   const value = text(context, node, what, options);
-  if (value === "") return context.error(node.origin, "value", `${what} must not be empty`);
+  if (value === "")
+    return context.error(
+      node.origin,
+      "value",
+      `${what} must not be empty`,
+      "Write something, or leave it out.",
+    );
   return value;
 }
 
@@ -97,8 +109,10 @@ export function oneOf<T extends string>(
 
 export function bool(context: Context, node: Node, what: string): boolean | undefined {
   if (node.kind === "scalar" && typeof node.value === "boolean") return node.value;
-  return context.error(node.origin, "type", `${what} must be true or false, not ${describe(node)}`);
+  return context.error(node.origin, "type", `${what} must be true or false, not ${describe(node)}`, UNQUOTED);
 }
+
+const UNQUOTED = "Write it without quotes.";
 
 /** A number, or text that became one through a variable. */
 function number(context: Context, node: Node, what: string): number | undefined {
@@ -108,7 +122,7 @@ function number(context: Context, node: Node, what: string): number | undefined 
     if (value === undefined) return undefined;
     if (/^[0-9]+(?:\.[0-9]+)?$/.test(value)) return Number(value);
   }
-  return context.error(node.origin, "type", `${what} must be a number, not ${describe(node)}`);
+  return context.error(node.origin, "type", `${what} must be a number, not ${describe(node)}`, UNQUOTED);
 }
 
 export function integer(
@@ -121,7 +135,10 @@ export function integer(
   const value = number(context, node, what);
   if (value === undefined) return undefined;
   if (!Number.isInteger(value) || value < min || value > max) {
-    return context.error(node.origin, "value", `${what} must be a whole number from ${min} to ${max}`);
+    const limit = value < min ? `The least is ${min}.` : `The most is ${max}.`;
+    const remedy = Number.isInteger(value) ? limit : "Round it.";
+    const message = `${what} must be a whole number from ${min} to ${max}, not ${value}`;
+    return context.error(node.origin, "value", message, remedy);
   }
   return value;
 }
@@ -132,7 +149,7 @@ export function milliCpus(context: Context, node: Node, what: string): number | 
   if (value === undefined) return undefined;
   const milli = Math.round(value * 1000);
   if (!(milli >= 10 && milli <= 1_024_000))
-    return context.error(node.origin, "value", `${what} must be from 0.01 to 1024`);
+    return context.error(node.origin, "value", `${what} must be from 0.01 to 1024`, "1 is one processor.");
   return milli;
 }
 
@@ -156,8 +173,9 @@ export function bytes(context: Context, node: Node, what: string, min: number): 
 }
 
 const DURATIONS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-/** Longest duration: what fits the wire's 32-bit milliseconds, rounded down to days. */
-const MAX_DURATION_MS = 49 * 24 * 3_600_000;
+/** Longest duration, in days: what a timer of Node can wait (2^31 - 1 ms), rounded down. */
+const MAX_DURATION_DAYS = 24;
+const MAX_DURATION_MS = MAX_DURATION_DAYS * 24 * 3_600_000;
 
 /** Milliseconds: 500ms, 30s, 5m, 1h. */
 export function duration(context: Context, node: Node, what: string): number | undefined {
@@ -170,7 +188,7 @@ export function duration(context: Context, node: Node, what: string): number | u
       node.origin,
       "value",
       `${what} "${value}" is not a duration`,
-      "Write it like 30s, 5m or 1h.",
+      `Write it like 30s, 5m or 1h; the longest is ${24 * MAX_DURATION_DAYS}h.`,
     );
   }
   return ms;
@@ -190,6 +208,8 @@ export function sha256(context: Context, node: Node, what: string): string | und
   return value.toLowerCase();
 }
 
+const FROM_ROOT = 'Write it whole, from "/" on.';
+
 /** An absolute path without patterns. A slash at the end is dropped. */
 export function path(context: Context, node: Node, what: string): string | undefined {
   const value = text(context, node, what);
@@ -200,6 +220,7 @@ export function path(context: Context, node: Node, what: string): string | undef
       node.origin,
       "value",
       `${what} "${value}" is not an absolute path without ".", ".." and "//"`,
+      FROM_ROOT,
     );
   }
   return trimmed;
@@ -212,7 +233,12 @@ export function pathPattern(context: Context, node: Node, what: string): string 
     value.length > 1 && value.endsWith("/") && !value.endsWith("\\/") ? value.slice(0, -1) : value;
   const why = pathPatternError(trimmed);
   if (why !== undefined)
-    return context.error(node.origin, "value", `${what} "${value}" is not a path pattern: ${why}`);
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not a path pattern: ${why}`,
+      value.startsWith("/") ? LITERAL : FROM_ROOT,
+    );
   return trimmed;
 }
 
@@ -221,12 +247,19 @@ export function pathPatterns(context: Context, fields: Fields, key: string): rea
   return fields.each(key, `"${key}"`, (n) => pathPattern(context, n, `"${key}"`));
 }
 
+const LITERAL = 'Put "\\" before a character that stands for itself.';
+
 export function argumentPattern(context: Context, node: Node, what: string): string | undefined {
   const value = text(context, node, what, { escape: escapeGlob, plain: true });
   if (value === undefined) return undefined;
   const why = argumentPatternError(value);
   if (why !== undefined)
-    return context.error(node.origin, "value", `${what} "${value}" is not an argument pattern: ${why}`);
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not an argument pattern: ${why}`,
+      LITERAL,
+    );
   return value;
 }
 
@@ -244,9 +277,16 @@ export function httpPath(context: Context, node: Node, what: string): string | u
   }
   const why = pathPatternError(value);
   if (why !== undefined)
-    return context.error(node.origin, "value", `${what} "${value}" is not a path pattern: ${why}`);
+    return context.error(
+      node.origin,
+      "value",
+      `${what} "${value}" is not a path pattern: ${why}`,
+      value.startsWith("/") ? LITERAL : FROM_ROOT,
+    );
   return value;
 }
+
+const HOST = 'Write a name like "api.example.com", or "*.example.com" for all names below it.';
 
 export function hostPattern(context: Context, node: Node, what: string): string | undefined {
   const value = text(context, node, what);
@@ -254,16 +294,18 @@ export function hostPattern(context: Context, node: Node, what: string): string 
   const host = normalizeHost(value);
   const why = hostPatternError(host);
   if (why !== undefined)
-    return context.error(node.origin, "value", `${what} "${value}" is not a host pattern: ${why}`);
+    return context.error(node.origin, "value", `${what} "${value}" is not a host pattern: ${why}`, HOST);
   return host;
 }
+
+const CIDR = "Write an address and the length of its prefix, like 203.0.113.0/24.";
 
 export function cidr(context: Context, node: Node, what: string): string | undefined {
   const value = text(context, node, what);
   if (value === undefined) return undefined;
   const parsed = parseCidr(value);
   if ("error" in parsed)
-    return context.error(node.origin, "value", `${what} "${value}" is wrong: ${parsed.error}`);
+    return context.error(node.origin, "value", `${what} "${value}" is wrong: ${parsed.error}`, CIDR);
   return formatCidr(parsed);
 }
 

@@ -2,6 +2,7 @@
 
 import { type Capability, CapabilityState } from "../../proto/gen/clawsec/v1/loader.js";
 import type { HostView, PathKind } from "../lower/host.js";
+import { everyCapability } from "../lower/report.js";
 
 /** "/" at the end: a folder; "-> target": a symbolic link; else a file. Folders above are there too. */
 export function tableHost(entries: readonly string[]): HostView {
@@ -67,35 +68,18 @@ export const SYSTEM: readonly string[] = [
   "/var/lib/clawsec/",
 ];
 
-const EVERYTHING = [
-  "runc",
-  "seccomp.notify",
-  "bpf.exec_verify",
-  "bpf.lsm",
-  "netns.sk_lookup",
-  "ptrace.hold",
-  "fanotify.perm",
-  "tmpfs.noswap",
-  "cgroup.memory",
-  "cgroup.pids",
-  "cgroup.cpu",
-  "file.names",
-  "landlock",
-  "nftables",
-  "apparmor",
-];
-
-/** All mechanisms but those named, with the given Landlock ABI (7 when not given). */
+/** All mechanisms but those named, with the given Landlock ABI (the newest when not given). */
 export function capabilities(options: { without?: readonly string[]; landlock?: number } = {}): Capability[] {
-  return EVERYTHING.map((name) => {
-    const missing = options.without?.includes(name) ?? false;
+  return everyCapability().map((one) => {
+    const level =
+      one.name === "landlock" && options.landlock !== undefined ? String(options.landlock) : one.level;
+    if (!options.without?.includes(one.name)) return { ...one, level };
     return {
-      name,
-      state: missing ? CapabilityState.MISSING : CapabilityState.PRESENT,
-      detail: missing ? "it was tried and did not work" : "",
-      remedy: missing ? `Install ${name}.` : "",
-      level: name === "landlock" ? String(options.landlock ?? 7) : "",
-      required: false,
+      ...one,
+      state: CapabilityState.MISSING,
+      detail: "it was tried and did not work",
+      remedy: `Install ${one.name}.`,
+      level,
     };
   });
 }

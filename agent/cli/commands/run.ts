@@ -24,7 +24,7 @@ interface RunOptions {
   policy?: string;
   name: string;
   var: Record<string, string>;
-  terminal?: boolean;
+  tty?: boolean;
   detach?: boolean;
   quiet?: boolean;
   json?: boolean;
@@ -42,7 +42,7 @@ export function addRunCommand(program: Command, io: Io): void {
       "",
     )
     .option("--var <name=value>", "a value for one of the policy's variables (may be repeated)", variable, {})
-    .option("-t, --terminal", "give it a terminal")
+    .option("-t, --tty", "give it a terminal")
     .option("-d, --detach", "do not wait for it (needs a running supervisor)")
     .option("-q, --quiet", "no warnings")
     .option("--json", "with --detach: the sandbox as one JSON document")
@@ -67,8 +67,7 @@ async function run(io: Io, command: string[], options: RunOptions): Promise<void
       "A sandbox's name has lower-case letters, digits and inner hyphens, at most 40.",
     );
   }
-  if (options.terminal && options.detach)
-    throw new CliError(Exit.usage, "Give --terminal or --detach, not both.");
+  if (options.tty && options.detach) throw new CliError(Exit.usage, "Give --tty or --detach, not both.");
   if (await supervisorServes(io)) {
     await withSignals((signals) =>
       withSupervisor(io, (client) => runWith(io, client, command, options, signals)),
@@ -128,7 +127,7 @@ async function runWith(
   }
   const { name } = sandbox;
   const { stdin, stdout, stderr } = process;
-  const terminal = options.terminal === true;
+  const terminal = options.tty === true;
   try {
     const exit = await attach(client, { name, terminal, signals, stdin, stdout, stderr });
     io.exit = exit.code;
@@ -160,7 +159,7 @@ export function start(
   io: Io,
   client: ControlClient,
   command: string[],
-  options: Pick<RunOptions, "policy" | "name" | "var" | "terminal" | "detach">,
+  options: Pick<RunOptions, "policy" | "name" | "var" | "tty" | "detach">,
 ): Promise<RunResponse> {
   const metadata = new Metadata();
   const term = io.environment.TERM;
@@ -170,7 +169,7 @@ export function start(
     name: options.name || (options.policy === undefined ? `run-${randomBytes(3).toString("hex")}` : ""),
     policyPath: options.policy === undefined ? defaultPolicy() : resolve(options.policy),
     command,
-    terminal: options.terminal === true,
+    terminal: options.tty === true,
     detached: options.detach === true,
     variables: { ...(options.policy === undefined ? here() : {}), ...options.var },
   };

@@ -32,8 +32,9 @@ export function addCheck(policy: Command, io: Io): void {
     .addHelpText(
       "after",
       `
-Where a loader runs, or with --capabilities, it is also compiled for this host. Warnings say what is
-probably not meant: rules that never decide, permissions for everything, paths that are not there.
+Where a loader runs, or with --capabilities, it is also compiled for this host; else what no host can
+enforce is an error. Warnings say what is probably not meant: rules that never decide, permissions for
+everything, paths that are not there.
 Ends with 3 when it has errors (with --strict: or warnings).
 
 Examples:
@@ -45,13 +46,16 @@ Examples:
 
 async function check(io: Io, file: string, options: CheckOptions): Promise<void> {
   const { policy, path, diagnostics } = await readPolicy(file, options.var);
-  const { renderDiagnostics } = await import("../../../../policy/index.js");
+  const { refusedAnywhere, renderDiagnostics } = await import("../../../../policy/index.js");
   const { lint } = await import("../../../../policy/lint/lint.js");
   const found: Diagnostic[] = [...diagnostics];
   const capabilities = await hostCapabilities(io, options.capabilities);
   if (policy !== undefined) {
-    if (capabilities !== undefined)
-      found.push(...(await compileLocally(io, policy, capabilities)).diagnostics);
+    found.push(
+      ...(capabilities === undefined
+        ? refusedAnywhere(policy)
+        : (await compileLocally(io, policy, capabilities)).diagnostics),
+    );
     found.push(...lint(policy, { host: hostView() }));
   }
   const errors = found.filter(({ severity }) => severity === "error").length;
@@ -71,7 +75,7 @@ async function check(io: Io, file: string, options: CheckOptions): Promise<void>
     });
   } else {
     if (found.length > 0) print(io, renderDiagnostics(found));
-    const host = compiled ? "" : " (not compiled for this host: no loader runs)";
+    const host = compiled ? "" : " (what this host lacks was not looked for: no loader runs)";
     const more = warnings === 0 ? "" : `, ${counted(warnings, "warning")}`;
     const summary = `${safe(path)}: ${errors === 0 ? "no errors" : counted(errors, "error")}${more}`;
     if (fails) say(io, summary);
