@@ -7,7 +7,7 @@ set -eu
 
 name=vm-qemu
 # shellcheck disable=SC2034 # read by fetch.sh
-layout=1
+layout=2
 # shellcheck source=test/vm/fetch.sh
 . "$(dirname "$0")/fetch.sh"
 
@@ -16,7 +16,7 @@ boot_modules='virtio_pci_legacy_dev virtio_pci_modern_dev virtio_ring virtio vir
 9pnet 9pnet_virtio 9p overlay'
 # What clawsec itself uses: nftables.
 more_modules='crc32c_generic libcrc32c nfnetlink nf_tables nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nft_ct
-nf_reject_ipv4 nf_reject_ipv6 nft_reject nft_reject_inet'
+nf_reject_ipv4 nf_reject_ipv6 nft_reject nft_reject_inet nft_objref'
 
 # The uncompressed kernel, cut out of the bzImage (Documentation/arch/x86/boot.rst): QEMU boots it by PVH, some
 # seconds faster. The payload's last four bytes are its size.

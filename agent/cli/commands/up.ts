@@ -25,7 +25,7 @@ interface UpOptions {
 }
 
 /** How long a detached supervisor may take until it serves. */
-const UP_TIMEOUT_MS = 40_000;
+const UP_TIMEOUT_MS = 80_000;
 
 export function addUpCommands(program: Command, io: Io): void {
   program

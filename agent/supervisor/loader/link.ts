@@ -64,6 +64,8 @@ interface Failure {
   readonly code?: number | undefined;
 }
 
+/** How long a loader may take to answer: a loader that has ended is seen at once, a slow host proves its mechanisms slowly. */
+const START_TIMEOUT_MS = 60_000;
 const HELLO_TIMEOUT_MS = 5000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5000;
@@ -116,7 +118,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
   }
 
   /** Connects for the first time. Rejects with a sentence when no loader answers within `timeoutMs`. */
-  async start(timeoutMs = 20_000): Promise<HelloResponse> {
+  async start(timeoutMs = START_TIMEOUT_MS): Promise<HelloResponse> {
     const until = performance.now() + timeoutMs;
     const refused = this.#options.spawn ? notRoot() : undefined;
     if (refused !== undefined) throw new NoLoader(refused, true);

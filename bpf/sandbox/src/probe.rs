@@ -16,8 +16,6 @@ use crate::{apparmor, limits, runc, seccomp, secrets, sys};
 
 /// `LANDLOCK_ACCESS_FS_READ_FILE`.
 const READ_FILE: u64 = 1 << 2;
-/// Truncation, which an older Landlock does not see (and which the escape by truncate(2) needs).
-const NEEDED_ABI: u32 = 3;
 
 /// Tries everything. `instance` names the cgroups that are made and removed again. Blocks for some ten milliseconds.
 pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
@@ -30,9 +28,9 @@ pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
                 (detail, version)
             }),
         ),
-        capability(
+        waivable(
             "landlock",
-            "use a kernel with Landlock ABI 3 (6.2), started with lsm=landlock,...",
+            "use a kernel with Landlock (5.13; 6.2 for all that policies ask of it), started with lsm=landlock,...",
             try_landlock(),
         ),
         capability("seccomp.filter", "use a kernel with CONFIG_SECCOMP_FILTER", try_seccomp(without)),
@@ -41,9 +39,9 @@ pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
             "use Linux 5.14 or newer, with cgroup v2 mounted",
             try_cgroup_kill(instance),
         ),
-        capability(
+        waivable(
             "tmpfs.noswap",
-            "use Linux 6.4 or newer",
+            "use Linux 6.4 or newer, which secrets need",
             secrets::probe()
                 .map(|()| ("a detached tmpfs that is never swapped was made".into(), String::new())),
         ),
@@ -56,7 +54,12 @@ pub fn probe(instance: &str, without: Without) -> Vec<pb::Capability> {
 /// Tries AppArmor alone. A sandbox whose policy waives it runs without.
 pub fn probe_apparmor() -> pb::Capability {
     let remedy = "boot a kernel with CONFIG_SECURITY_APPARMOR with lsm=...,apparmor, and install apparmor (its parser)";
-    pb::Capability { required: false, ..capability("apparmor", remedy, apparmor::prove()) }
+    waivable("apparmor", remedy, apparmor::prove())
+}
+
+/// What a policy can do without if it says so, and what not every policy needs. The compiler refuses the others.
+fn waivable(name: &str, remedy: &str, outcome: Result<(String, String)>) -> pb::Capability {
+    pb::Capability { required: false, ..capability(name, remedy, outcome) }
 }
 
 fn capability(name: &str, remedy: &str, outcome: Result<(String, String)>) -> pb::Capability {
@@ -86,8 +89,8 @@ fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'sta
 
 fn try_landlock() -> Result<(String, String)> {
     let abi = landlock::abi();
-    if abi < NEEDED_ABI {
-        return Err(Error::Failed(format!("the kernel's Landlock ABI is {abi}, {NEEDED_ABI} is needed")));
+    if abi == 0 {
+        return Err(Error::Failed("the kernel has no Landlock, or was started without it".into()));
     }
     on_a_thread(move || {
         let file = "/proc/self/status";

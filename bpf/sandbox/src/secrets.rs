@@ -11,11 +11,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use clawsec_proto as pb;
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, fchown, ftruncate, open, openat, openat2, renameat};
+use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, fchown, ftruncate, open, openat, openat2, renameat};
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
+    open_tree,
 };
 use zeroize::Zeroizing;
 
@@ -34,6 +35,8 @@ const NEW: &str = ".new";
 #[derive(Debug)]
 pub struct Secrets {
     mount: OwnedFd,
+    /// Read-only, for the sandbox; mounted nowhere until [`Secrets::attach`].
+    view: OwnedFd,
     target: String,
     owner: (Uid, Gid),
 }
@@ -45,8 +48,11 @@ impl Secrets {
     /// The kernel cannot make a tmpfs that is never swapped (6.4), and the policy does not waive it.
     pub fn new(mount: &pb::SecretsMount) -> Result<Self> {
         check_path("the secrets' mount", &mount.path)?;
+        let [writable, view] = two_mounts(detached_tmpfs(mount.may_swap)?)?;
+        sys::make_read_only(view.as_fd()).context("making the secrets read-only")?;
         Ok(Self {
-            mount: detached_tmpfs(mount.may_swap)?,
+            mount: writable,
+            view,
             target: mount.path.clone(),
             owner: (Uid::from_raw(mount.uid), Gid::from_raw(mount.gid)),
         })
@@ -118,26 +124,43 @@ impl Secrets {
         }
     }
 
-    /// Mounts a read-only view into the mount namespace of `pid`, which must stand still and not be reaped.
+    /// Mounts the read-only view into the mount namespace of `pid`, which must stand still and not be reaped. Once.
     ///
     /// # Errors
     /// The kernel's; the mount point is missing.
     pub fn attach(&self, pid: u32) -> Result<()> {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let view = open_tree(&self.mount, "", flags).context("cloning the secrets' mount")?;
-        sys::make_read_only(view.as_fd()).context("making the secrets read-only")?;
         let namespace = File::open(format!("/proc/{pid}/ns/mnt")).context("the sandbox's mount namespace")?;
-        let target = self.target.clone();
-        // A thread that shares its root and working directory with others may not change its mount namespace.
-        std::thread::spawn(move || move_into(&namespace, &view, &target))
-            .join()
-            .map_err(|_| Error::Failed("the thread that mounts secrets died".into()))?
+        on_a_thread(|| move_into(&namespace, &self.view, &self.target))
     }
 }
 
+/// On a thread that shares its root and working directory with no other: only such a one may change its mount namespace.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let alone = || {
+        unshare(CloneFlags::CLONE_FS).context("unshare")?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(alone).join())
+        .map_err(|_| Error::Failed("the thread that mounts secrets died".into()))?
+}
+
+/// Two mounts of the file system of one that is mounted nowhere; they are mounted nowhere, too. Before Linux 6.15 only
+/// what is mounted in the caller's namespace can be cloned (open_tree(2): EINVAL), so it is mounted in one that ends at once.
+fn two_mounts(detached: OwnedFd) -> Result<[OwnedFd; 2]> {
+    on_a_thread(move || {
+        let what = "cloning the secrets' mount";
+        unshare(CloneFlags::CLONE_NEWNS).context(what)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).context(what)?;
+        move_mount(&detached, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context(what)?;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let clone = || open_tree(&detached, "", flags).context(what);
+        Ok([clone()?, clone()?])
+    })
+}
+
 fn move_into(namespace: &File, view: &OwnedFd, target: &str) -> Result<()> {
-    unshare(CloneFlags::CLONE_FS).context("unshare")?;
     setns(namespace, CloneFlags::CLONE_NEWNS).context("entering the sandbox's mount namespace")?;
     let what = format_args!("mounting the secrets on {target}").to_string();
     let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(&what)?;
@@ -180,10 +203,10 @@ fn check_name(name: &str) -> Result<()> {
     ))
 }
 
-/// Proves that such a file system can be made here.
+/// Proves that such a file system can be made here, with its two mounts.
 ///
 /// # Errors
 /// It cannot.
 pub(crate) fn probe() -> Result<()> {
-    detached_tmpfs(false).map(drop)
+    detached_tmpfs(false).and_then(two_mounts).map(drop)
 }
