@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, openat};
 
 use clawsec_core::pb;
 
@@ -292,15 +292,22 @@ fn look_inside(
                 image.operands = names.len();
                 image.name.clone_from(&names[0]);
             }
+            let mut is_told = false;
             for (place, name) in names.into_iter().enumerate() {
                 match operand_file::find(view, who, language, &name) {
                     Ok((name, found)) => {
-                        // Of a script with a "#!" line the kernel has told the interpreter.
-                        if image.scripts().iter().any(|script| script.id == found.id) {
+                        // Of a script with a "#!" line the kernel has told the interpreter. What is named again is
+                        // read again, and counts again.
+                        let mut by_kernel = image.files[..image.by_kernel].iter();
+                        if !is_told && by_kernel.any(|script| script.id == found.id) {
+                            is_told = true;
                             continue;
                         }
                         if FileType::from_raw_mode(found.mode) != FileType::RegularFile {
-                            image.code = pb::ExecCode::Stream;
+                            // Nothing is loaded from /dev/null.
+                            if place == 0 || !is_null(&found) {
+                                image.code = pb::ExecCode::Stream;
+                            }
                             continue;
                         }
                         if place == 0 && image.operands > 0 {
@@ -315,7 +322,17 @@ fn look_inside(
         }
         Code::Inline | Code::Module | Code::Stream => {}
     }
+    if image.code == pb::ExecCode::Stream
+        && image.scripts > image.by_kernel
+        && image.script_unknown.is_empty()
+    {
+        image.script_unknown = "its interpreter runs a script, and code that is read from a stream".into();
+    }
     Ok(())
+}
+
+fn is_null(file: &Found) -> bool {
+    fstat(&file.fd).is_ok_and(|stat| stat.st_rdev == makedev(1, 3))
 }
 
 // `bprm->filename` (alloc_bprm of fs/exec.c): what a script's interpreter is given to open.

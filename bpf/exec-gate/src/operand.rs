@@ -215,10 +215,26 @@ fn loads(setting: &[u8]) -> bool {
 struct Seen {
     inline: bool,
     stream: bool,
-    // What runs beside a script, and the option that says so.
-    also: Option<(u8, &'static str)>,
+    // The option of a prompt, at which more is read when the rest has run.
+    prompt: Option<u8>,
     // Loaded before the script.
     loaded: Vec<Vec<u8>>,
+}
+
+impl Seen {
+    // Code that is no script. Where files are loaded before it, or a prompt comes after it, it is not all that runs.
+    fn alone(&self, code: Code) -> Code {
+        match (self.prompt, &code) {
+            (Some(option), Code::Inline | Code::Module) => also(option, PROMPT),
+            _ if !self.loaded.is_empty() => beside_loaded(),
+            _ => code,
+        }
+    }
+}
+
+/// Of files that are loaded before code that is no script.
+pub fn beside_loaded() -> Code {
+    Code::Unknown("its interpreter loads a file that an option names, and runs code that is no script".into())
 }
 
 impl Language {
@@ -275,16 +291,18 @@ impl Language {
                 _ => break,
             }
         }
-        if seen.inline {
-            return Code::Inline;
-        }
-        match argv.get(at) {
-            Some(_) if let Some((option, what)) = seen.also => also(option, what),
+        let operand = argv.get(at).filter(|_| !seen.inline);
+        match operand {
             // Also behind "--"; to a shell it is a file of that name.
-            Some(operand) if !is_shell && operand == b"-" => Code::Stream,
-            Some(operand) if !seen.stream => Code::Files([vec![operand.clone()], seen.loaded].concat()),
-            _ if seen.loaded.is_empty() => Code::Stream,
-            _ => Code::Files(seen.loaded),
+            Some(operand) if !is_shell && operand == b"-" => seen.alone(Code::Stream),
+            Some(operand) if !seen.stream => match seen.prompt {
+                Some(option) => also(option, PROMPT),
+                None => Code::Files([vec![operand.clone()], seen.loaded].concat()),
+            },
+            // dash reads on behind the code, bash does not.
+            _ if seen.inline && seen.stream && self == Self::Shell => also(b's', PROMPT),
+            _ if seen.inline => seen.alone(Code::Inline),
+            _ => seen.alone(Code::Stream),
         }
     }
 
@@ -336,8 +354,8 @@ impl Language {
                 }
                 // A shell's options go on behind it.
                 Short::Inline if matches!(self, Self::Shell | Self::Bash) => seen.inline = true,
-                Short::Inline => return Some(Some(Code::Inline)),
-                Short::Module => return Some(Some(Code::Module)),
+                Short::Inline => return Some(Some(seen.alone(Code::Inline))),
+                Short::Module => return Some(Some(seen.alone(Code::Module))),
                 Short::Stream if self == Self::Php => return Some(Some(Code::Stream)),
                 Short::Stream => seen.stream = true,
                 Short::File => {
@@ -345,8 +363,8 @@ impl Language {
                     let file = if rest.is_empty() { argv.get(*at).cloned() } else { Some(rest) };
                     return Some(file.map(|file| Code::Files(vec![file])));
                 }
-                // The prompt comes after the script, or is all that there is.
-                Short::Also(PROMPT) => seen.also = Some((letter, PROMPT)),
+                // The prompt comes after what runs, or is all that there is.
+                Short::Also(PROMPT) => seen.prompt = Some(letter),
                 Short::Also(what) => return Some(Some(also(letter, what))),
                 Short::Use | Short::Pattern => {
                     let text = &cluster[place..];

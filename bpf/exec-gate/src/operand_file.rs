@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::operand::Language;
 use crate::resolve::{Failure, Found, Start, View, Who};
@@ -13,36 +13,41 @@ use crate::resolve::{Failure, Found, Start, View, Who};
 /// Largest package.json that is read.
 const PACKAGE_MAX: u64 = 1 << 20;
 
+// What is there under a name.
+enum There {
+    File(Found),
+    Folder,
+    Nothing,
+}
+
 /// Finds it, as the thread's interpreter will; with the name by which it is opened. The error is a sentence.
+///
+/// Of a folder Node reads what its package.json says, or an index. What Python reads of one is not known: the byte code in
+/// its `__pycache__` comes before the text of `__main__.py`.
 pub fn find(view: &View, who: Who, language: Language, name: &[u8]) -> Result<(Vec<u8>, Found), String> {
     let name = if language == Language::Node { without_names_before_dots(name) } else { name.to_vec() };
     let shown = || String::from_utf8_lossy(&name).chars().take(200).collect::<String>();
     let look = |name: &[u8]| match view.find(who, Start::Cwd, name, true) {
-        Ok(found) => Ok(Some(found)),
-        Err(Failure::Errno(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
+        Ok(found) => Ok(There::File(found)),
+        // So the walk ends at a folder. Where the kernel says it of something on the way, nothing is found there, either.
+        Err(Failure::Errno(Errno::EACCES)) => Ok(There::Folder),
+        Err(Failure::Errno(Errno::ENOENT | Errno::ENOTDIR)) => Ok(There::Nothing),
         Err(Failure::Errno(errno)) => Err(format!("the script {} cannot be found ({errno})", shown())),
         Err(Failure::Refused(why)) => Err(format!("the script {} cannot be found: {why}", shown())),
     };
-    let found = look(&name)?;
-    let is_folder = found.as_ref().is_some_and(is_folder);
-    let others: Vec<Vec<u8>> = match (language, found) {
-        (_, Some(found)) if !is_folder => return Ok((name, found)),
-        (Language::Python, Some(_)) => vec![b"/__main__.py".to_vec()],
-        (Language::Node, Some(_)) => in_package(look(&[&name, &b"/package.json"[..]].concat())?)?,
-        (Language::Node, None) => with_extensions(b""),
+    let others = match (language, look(&name)?) {
+        (_, There::File(found)) => return Ok((name, found)),
+        (Language::Node, There::Folder) => in_package(look(&[&name, &b"/package.json"[..]].concat())?)?,
+        (Language::Node, There::Nothing) => with_extensions(b""),
         _ => Vec::new(),
     };
     for other in others {
         let name = [name.as_slice(), &other].concat();
-        if let Some(found) = look(&name)?.filter(|found| !self::is_folder(found)) {
+        if let There::File(found) = look(&name)? {
             return Ok((name, found));
         }
     }
     Err(format!("it is not known which file its interpreter reads for {}", shown()))
-}
-
-fn is_folder(found: &Found) -> bool {
-    FileType::from_raw_mode(found.mode) == FileType::Directory
 }
 
 fn with_extensions(name: &[u8]) -> Vec<Vec<u8>> {
@@ -50,9 +55,9 @@ fn with_extensions(name: &[u8]) -> Vec<Vec<u8>> {
 }
 
 // What Node looks for in a folder, in its order (lib/internal/modules/cjs/loader.js, `tryPackage`).
-fn in_package(package: Option<Found>) -> Result<Vec<Vec<u8>>, String> {
+fn in_package(package: There) -> Result<Vec<Vec<u8>>, String> {
     let mut names = Vec::new();
-    if let Some(package) = package {
+    if let There::File(package) = package {
         let unknown = |why: &dyn std::fmt::Display| {
             let path = String::from_utf8_lossy(&package.path).into_owned();
             format!("the script that {path} names is not known ({why})")

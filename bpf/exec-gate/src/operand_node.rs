@@ -1,6 +1,6 @@
 //! What Node runs, by its arguments (src/node_options.cc). It has no clusters of options; "_" is "-" in their names.
 
-use crate::operand::Code;
+use crate::operand::{Code, beside_loaded};
 
 /// Options with a value, which may be the next argument.
 const VALUED: &[&str] = &[
@@ -89,11 +89,12 @@ const BESIDE: &[&str] = &[
 ];
 /// What is loaded before the script, by path or by the name of a package.
 const LOADED: &[&str] = &["--require", "-r", "--import", "--loader", "--experimental-loader"];
-const INLINE: &[&str] = &["-e", "--eval", "-p", "-pe", "--print"];
+const INLINE: &[&str] = &["-e", "--eval", "-pe"];
+/// These take the next argument for code if it does not begin with "-"; else they are options without a value.
+const PRINT: &[&str] = &["-p", "--print"];
 const PLAIN: &[&str] = &[
     "-c",
     "-h",
-    "-i",
     "-v",
     "--abort-on-uncaught-exception",
     "--addons",
@@ -129,7 +130,6 @@ const PLAIN: &[&str] = &[
     "--inspect",
     "--inspect-brk",
     "--inspect-wait",
-    "--interactive",
     "--jitless",
     "--node-memory-debug",
     "--node-snapshot",
@@ -182,7 +182,7 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
             "clawsec does not know the option {option} of Node, and so not which argument is the script"
         ))
     };
-    let (mut loaded, mut inline, mut is_test, mut at) = (Vec::new(), false, false, 1);
+    let (mut loaded, mut inline, mut is_test, mut has_prompt, mut at) = (Vec::new(), false, false, false, 1);
     while let Some(argument) = argv.get(at) {
         let text = String::from_utf8_lossy(argument);
         if text == "-" {
@@ -213,10 +213,16 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
             if is_path || value == b"." || value == b".." {
                 loaded.push(value);
             }
-        } else if INLINE.contains(&name) {
-            inline = true;
-            // Its code is the next argument, also if it begins with "-"; what is left of it decides nothing.
-            break;
+        } else if INLINE.contains(&name) || PRINT.contains(&name) && value.is_none() {
+            // Options go on behind the code.
+            let is_given = value.is_some() || argv.get(at).is_some_and(|next| !next.starts_with(b"-"));
+            inline |= is_given;
+            if !is_given && INLINE.contains(&name) {
+                return unknown(name);
+            }
+            at += usize::from(is_given && value.is_none());
+        } else if matches!(name, "-i" | "--interactive") {
+            has_prompt = true;
         } else if BESIDE.contains(&name) {
             return beside(name);
         } else if name == "--test-reporter" {
@@ -226,6 +232,7 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
                 return beside(name);
             }
         } else if name == "--run" {
+            // It executes a command of package.json, and loads nothing by itself.
             return Code::Module;
         } else if name == "--entry-url" {
             return Code::Unknown("the script of Node is a URL".into());
@@ -240,14 +247,19 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
             return unknown(name);
         }
     }
+    // With a prompt, the operand behind code is a script, too.
+    if inline && has_prompt {
+        return beside("-i");
+    }
+    let alone = |code| if loaded.is_empty() { code } else { beside_loaded() };
     if inline {
-        return Code::Inline;
+        return alone(Code::Inline);
     }
     let rest = &argv[at.min(argv.len())..];
     match rest.first().map(Vec::as_slice) {
         // It starts another Node for the script, which is an exec of its own.
-        Some(b"inspect") | Some(b"debug") if !is_test => Code::Module,
-        Some(b"-") => Code::Stream,
+        Some(b"inspect") | Some(b"debug") if !is_test => alone(Code::Module),
+        Some(b"-") => alone(Code::Stream),
         Some(_)
             if is_test && rest.iter().any(|name| name.iter().any(|byte| b"*?[]{}()!+@".contains(byte))) =>
         {
@@ -255,8 +267,7 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
         }
         Some(_) if is_test => Code::Files([rest, &loaded].concat()),
         Some(operand) => Code::Files([vec![operand.to_vec()], loaded].concat()),
-        None if is_test => Code::Module,
-        None if loaded.is_empty() => Code::Stream,
-        None => Code::Files(loaded),
+        None if is_test => alone(Code::Module),
+        None => alone(Code::Stream),
     }
 }

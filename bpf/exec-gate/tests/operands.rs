@@ -39,6 +39,7 @@ fn commands() -> Vec<(Vec<String>, &'static str)> {
         ("/usr/bin/python3 -I -W ignore SCRIPT".into(), PRINT),
         (format!("{} SCRIPT", node()), LOG),
         (format!("{} --no-warnings --title x SCRIPT", node()), LOG),
+        (format!("{} -p --no-warnings SCRIPT", node()), LOG),
     ];
     lines.map(|(line, text)| (line.split(' ').map(str::to_owned).collect(), text)).into()
 }
@@ -117,6 +118,10 @@ fn what_is_no_file_is_told_apart_and_an_option_that_is_not_known_leaves_the_scri
     use pb::ExecCode::{File, Inline, Module, Stream, Unknown, Unspecified};
     let world = World::new(|_| allow());
     write(&world.path("script"), "exit 0", "");
+    fs::create_dir(world.path("folder")).unwrap();
+    write(&world.path("folder/index.js"), "", "");
+    write(&world.path("folder/__main__.py"), "", "");
+    let node = node();
     for (line, code, unknown) in [
         ("/bin/sh -c true", Inline, false),
         ("/bin/sh -s", Stream, false),
@@ -126,6 +131,14 @@ fn what_is_no_file_is_told_apart_and_an_option_that_is_not_known_leaves_the_scri
         ("/bin/sh missing", File, true),
         ("/bin/bash --new-option script", Unknown, true),
         ("/bin/true script", Unspecified, false),
+        ("/bin/bash --rcfile /dev/null script", File, false),
+        ("/bin/bash --rcfile script /dev/null", Stream, true),
+        ("/bin/bash --rcfile script", Unknown, true),
+        // Its byte code comes before its text.
+        ("/usr/bin/python3 folder", File, true),
+        (&format!("{node} ./folder"), File, false),
+        (&format!("{node} ./folder/index"), File, false),
+        (&format!("{node} -r ./folder/index.js -e 1"), Unknown, true),
     ] {
         let before = world.questions();
         let command: Vec<&str> = std::iter::once("run").chain(line.split(' ')).collect();

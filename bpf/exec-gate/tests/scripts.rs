@@ -193,6 +193,10 @@ fn two_files_that_one_interpreter_reads_are_refused_where_their_content_is_decid
     assert!(ended.stderr.contains(" is read together with "), "{ended:?}");
     let ended = run("free");
     assert!(ended.stdout.ends_with("good\nexit 0\n"), "{ended:?}");
+    // Twice the same: after the first time the copy is not given any more.
+    let bound = world.path("bound");
+    let ended = world.run(&args([&"run", &"/bin/bash", &"--rcfile", &bound, &"-i", &bound]));
+    assert_eq!(ended.stdout, format!("exit {}\n", libc::EACCES), "{ended:?}");
     let ended = world.run(&args([&"run", &"/bin/bash", &world.path("bound")]));
     assert_eq!(ended.stdout, "good\nexit 0\n", "one alone is given as its copy: {ended:?}");
 }
