@@ -17,6 +17,12 @@ export interface DriverCall {
   readonly port?: number;
   readonly payload?: Uint8Array;
   readonly argv?: readonly Uint8Array[];
+  /** A file that the arguments of an exec name, and how it is made or given (driver/script.c). */
+  readonly script?: string;
+  readonly as?: string;
+  /** Variables of the environment of an exec, as they are ("NAME=value"); with `inherit` behind those of the driver. */
+  readonly env?: readonly string[];
+  readonly inherit?: boolean;
 }
 
 /** A program that is to run. */
@@ -29,6 +35,14 @@ export interface MeantExec {
   readonly image: string;
   /** Arguments as the new image sees them; undefined where an interpreter changes them. */
   readonly argv: readonly Uint8Array[] | undefined;
+  /** What it is to read, if it is an interpreter, in this order; `undefined` among them: what cannot be read. */
+  readonly reads: readonly (string | undefined)[];
+  /** The first of them, where nothing keeps the image from reading what it has put in its place. */
+  readonly swapped: string | undefined;
+  /** Its scripts, and where their names begin to be looked up. */
+  readonly through: readonly string[];
+  /** It is refused before anybody is asked. */
+  readonly isRefused: boolean;
 }
 
 export type FileIntent =
@@ -92,10 +106,12 @@ function hex(value: string | Uint8Array): string {
 
 /** The line that the driver reads. */
 export function driverLine({ id, subject, call }: Attempt): string {
-  const { operation, argv, port, ...texts } = call;
+  const { operation, argv, port, env, inherit, ...texts } = call;
   const fields = Object.entries(texts).map(([key, value]) => `${key}=${hex(value)}`);
   if (port !== undefined) fields.push(`port=${hex(String(port))}`);
   if (argv !== undefined && argv.length > 0) fields.push(`argv=${argv.map(hex).join(",")}`);
+  if (env !== undefined && env.length > 0) fields.push(`env=${env.map(hex).join(",")}`);
+  if (inherit) fields.push(`inherit=${hex("1")}`);
   return [id, subject, operation, ...fields].join(" ");
 }
 

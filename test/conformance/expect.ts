@@ -3,7 +3,7 @@
 
 import { type Action, type Evaluation, evaluate, type Policy } from "../../policy/index.js";
 import { ExecFact, ObservedProtocol, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
-import type { Attempt, DriverCall, MeantConnection, MeantExec } from "./attempt.js";
+import type { Attempt, MeantConnection, MeantExec } from "./attempt.js";
 import { STRICT_PORTS } from "./connections.js";
 import { expectFile } from "./expect-file.js";
 import { type Expected, refused } from "./expected.js";
@@ -81,16 +81,23 @@ export function isIn(path: string, trees: readonly string[]): boolean {
 
 function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: Judge): Expected {
   const evaluation = judge(policy, ask(attempt, { $case: "exec", value: meant.facts }));
-  const expected = settle(evaluation, attempt);
-  // Too many arguments are refused before anybody is asked, in the gate's own words.
+  const expected = { ...settle(evaluation, attempt), ...asMeant(meant, evaluation) };
+  // Refused before anybody is asked, in the gate's own words.
   if (meant.facts.argvTruncated) return { ...expected, rule: undefined };
+  if (meant.isRefused)
+    return {
+      outcome: "refused",
+      rule: undefined,
+      held: false,
+      why: "the dynamic loader's option is not known",
+    };
   const files = policy.subjects.find(({ name }) => name === attempt.subject)?.files;
   const trees = files?.exec.map(({ path }) => path);
   const closed = meant.opened.find(
     (path) => isIn(path, NOEXEC) || (trees !== undefined && !isIn(path, trees)),
   );
   const isDenied = expected.outcome === "refused" && expected.held === false;
-  const nested = isDenied ? undefined : expectNested(policy, attempt, meant, evaluation, expected);
+  const nested = isDenied ? undefined : expectSeveral(policy, meant, evaluation, expected);
   if (nested !== undefined) return nested;
   if (closed === undefined || isDenied) return expected;
   // The exec fails by itself, so that what was to be held may have gone before it stood still.
@@ -98,42 +105,33 @@ function expectExec(policy: Policy, attempt: Attempt, meant: MeantExec, judge: J
   return { ...expected, outcome: "refused", held: expected.held ? undefined : false, why };
 }
 
+/** The facts that an event must tell, and what is read: the script as it was when it was decided about. */
+function asMeant(
+  { facts, reads, swapped }: MeantExec,
+  { dependsOn }: Evaluation,
+): Pick<Expected, "facts" | "reads"> {
+  const isBound = dependsOn.includes(ExecFact.SCRIPT);
+  const [first, ...rest] = reads;
+  if (swapped === undefined || isBound) return { facts, reads };
+  return { facts, reads: first === undefined ? reads : [swapped, ...rest] };
+}
+
 /**
- * The loader hands over one script. Where two are read, one of them or what its name leads through can be changed, and
+ * The loader hands over one script. Where several are read, one of them or what its name leads through can be changed, and
  * the answer went by them, it refuses.
  */
-function expectNested(
+function expectSeveral(
   policy: Policy,
-  { call }: Attempt,
-  { facts, opened }: MeantExec,
+  { facts, through }: MeantExec,
   evaluation: Evaluation,
   expected: Expected,
 ): Expected | undefined {
   if (facts.nestedScripts.length === 0 || !evaluation.dependsOn.includes(ExecFact.SCRIPT)) return undefined;
   const writable = policy.sandbox.mounts.filter(({ mode }) => mode === "rw").map(({ target }) => target);
-  const changeable = [...opened.slice(0, -1), ...leadsThrough(call)].find((path) =>
-    isIn(path, [...writable, ...NOEXEC, "/proc", "/dev", "memory"]),
-  );
+  const changeable = through.find((path) => isIn(path, [...writable, ...NOEXEC, "/proc", "/dev", "memory"]));
   if (changeable === undefined) return undefined;
-  const why = `${expected.why}, but it is one of two scripts, and ${changeable} can be changed`;
+  const why = `${expected.why}, but it is one of several scripts, and ${changeable} can be changed`;
   return { outcome: "refused", rule: undefined, held: false, why };
-}
-
-/** Where the call begins to look for the script. A descriptor of the script itself leads through nothing. */
-function leadsThrough({ how, path = "", dir, cwd }: DriverCall): readonly string[] {
-  switch (how) {
-    case "memfd":
-      return ["memory"];
-    case "devfd":
-      return ["/dev"];
-    case "procfd":
-      return ["/proc"];
-    case "fd":
-    case "opath":
-      return [];
-    default:
-      return [path.startsWith("/") ? path : (dir ?? cwd ?? "/")];
-  }
 }
 
 function expectConnection(policy: Policy, attempt: Attempt, meant: MeantConnection, judge: Judge): Expected {

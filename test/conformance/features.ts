@@ -16,6 +16,9 @@ export const FEATURES = [
   "requests",
   "parent",
   "inWorkspace",
+  "interpreters",
+  "code",
+  "environment",
 ] as const;
 export type Feature = (typeof FEATURES)[number];
 
@@ -44,6 +47,9 @@ const PROBES: Readonly<Record<Feature, PolicyDocument>> = {
   requests: network({ method: "GET", path: "/v1/**" }),
   parent: exec({ parent: "/usr/**", ancestor: "/usr/**" }),
   inWorkspace: exec({ inWorkspace: true }),
+  interpreters: exec({ script: "/x" }),
+  code: exec({ code: ["inline", "stream"] }),
+  environment: exec({ environment: "LD_*" }),
 };
 
 /** The features that can be used. `without`: names of some that are to be left out, to look for the one at fault. */

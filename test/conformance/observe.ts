@@ -2,11 +2,13 @@
 
 import { readFileSync, statSync } from "node:fs";
 import type { Attempt, DriverAnswer, MeantConnection, MeantExec, MeantFile } from "./attempt.js";
+import { hashOf } from "./expected.js";
 import { contentOf, hostPath, type Place } from "./world.js";
 
 interface Effect {
   readonly happened: boolean;
   readonly wrong: string;
+  readonly reads?: readonly string[];
 }
 
 const NOTHING: Effect = { happened: false, wrong: "" };
@@ -27,32 +29,29 @@ export function effectOf(place: Place, { meant }: Attempt, answer: DriverAnswer)
   }
 }
 
-/** FNV-1a as token.c has it. */
-export function hashOf(argv: readonly Uint8Array[]): string {
-  let hash = 2166136261;
-  for (const argument of argv)
-    for (const byte of [...argument, 0]) hash = Math.imul(hash ^ byte, 16777619) >>> 0;
-  return hash.toString(16).padStart(8, "0");
+/** Of all arguments with the zero that ends each, as token.c has it. */
+export function hashOfArguments(argv: readonly Uint8Array[]): string {
+  return hashOf(Buffer.concat(argv.flatMap((argument) => [argument, Buffer.alloc(1)])));
 }
 
 function execEffect(meant: MeantExec, answer: DriverAnswer): Effect {
-  const said = /^RAN (\d+) ([0-9a-f]{8}) (.*)\n$/.exec(answer.out.toString());
+  const said = /^RAN (\d+) ([0-9a-f]{8}) (.*)\n((?:READ (?:[0-9a-f]{8}|-)\n)*)$/.exec(answer.out.toString());
   if (said === null) {
     if (answer.out.length > 0) return { happened: true, wrong: `something else ran: ${answer.out}` };
     return answer.status === "exit" && answer.number === 0
       ? { happened: false, wrong: "a program ended well without a word" }
       : NOTHING;
   }
-  const [, count, hash, image] = said;
+  const [, count, hash, image, read = ""] = said;
+  const reads = read.split("\n").flatMap((line) => line.split(" ").slice(1));
   const asMeant = meant.argv;
-  if (image !== meant.image)
-    return { happened: true, wrong: `the image must be ${meant.image} and is ${image}` };
-  if (asMeant !== undefined && (Number(count) !== asMeant.length || hash !== hashOf(asMeant)))
-    return {
-      happened: true,
-      wrong: `the image got other arguments (${count}) than were given (${asMeant.length})`,
-    };
-  return { happened: true, wrong: "" };
+  const wrong = (why: string) => ({ happened: true, wrong: why, reads });
+  if (answer.status !== "exit" || answer.number !== 0)
+    return wrong(`it ended with ${answer.status} ${answer.number}`);
+  if (image !== meant.image) return wrong(`the image must be ${meant.image} and is ${image}`);
+  if (asMeant !== undefined && (Number(count) !== asMeant.length || hash !== hashOfArguments(asMeant)))
+    return wrong(`the image got other arguments (${count}) than were given (${asMeant.length})`);
+  return { happened: true, wrong: "", reads };
 }
 
 function connectionEffect(meant: MeantConnection, answer: DriverAnswer): Effect {

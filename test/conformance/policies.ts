@@ -2,6 +2,7 @@
 
 import { NAMES } from "./connections.js";
 import { type Documents, HARNESS_RULE, type PolicyDocument, type RuleDocument } from "./document.js";
+import { NAME_PATTERNS, SANDBOX_VARIABLES } from "./environment.js";
 import type { Feature } from "./features.js";
 import type { Random } from "./random.js";
 import { LOOPBACK_PORTS, type Place, type World } from "./world.js";
@@ -25,10 +26,27 @@ const EXECUTABLES = [
   "/opt/t/s/*.sh",
   "/work/my.sh",
   "/usr/**",
+  "/opt/t/i/*",
+  "/opt/t/i/{dash,bash}",
+  "/opt/t/i/{node,perl}*",
+  "**/python3*",
+  "/opt/t/i/busybox",
+  "/opt/t/y/*",
 ] as const;
 /** These also mean the driver, so that no floor may have them. */
 const WIDE = ["/**", "/opt/**"] as const;
-const SCRIPTS = ["/opt/t/s/**", "/work/*.sh", "**/one.sh", "/opt/t/s/nest.sh"] as const;
+const SCRIPTS = [
+  "/opt/t/s/**",
+  "/work/*.sh",
+  "**/one.sh",
+  "/opt/t/s/nest.sh",
+  "/opt/t/s/*.{sh,js}",
+  "/work/**",
+  "/tmp/*",
+  "/work/sub/s*",
+  "**/a.sh",
+] as const;
+const CODES = ["file", "inline", "module", "stream"] as const;
 const CWDS = ["/work", "/work/*", "/opt/**", "/"] as const;
 const GLOBS = [
   ["*"],
@@ -97,13 +115,17 @@ function execRule(random: Random, setting: Setting, id: string): RuleDocument {
   const keys: Record<string, unknown> = {};
   if (random.chance(88)) keys.executable = executable;
   if (random.chance(35)) keys.argv = argvOf(random, features);
-  if (random.chance(12) || keys.executable === undefined) keys.script = random.some(SCRIPTS, 2);
+  if (features.has("code") && random.chance(keys.executable === undefined ? 50 : 12))
+    keys.code = random.some(CODES, 2);
+  if (random.chance(keys.executable === undefined ? 60 : 20) || (!keys.executable && !keys.code))
+    keys.script = random.some(SCRIPTS, 2);
+  if (features.has("environment") && random.chance(15)) keys.environment = random.some(NAME_PATTERNS, 2);
   if (random.chance(12)) keys.cwd = random.some(CWDS, 2);
   if (random.chance(20)) keys.kind = random.some(["file", "anonymous", "deleted"], 3);
   if (features.has("inWorkspace") && random.chance(8)) keys.inWorkspace = random.chance(50);
   if (features.has("parent") && random.chance(8))
     keys.parent = random.pick(["/opt/t/driver", "/opt/t/side", "/usr/**"]);
-  return moded(random, setting, { ...base(random, id), ...keys }, !isWide && keys.executable !== undefined);
+  return moded(random, setting, { ...base(random, id), ...keys }, !isWide);
 }
 
 const HOSTS = [...Object.keys(NAMES), "*.one.test", "*.test", "*", "*.a.one.test"] as const;
@@ -153,6 +175,7 @@ export function makeFrame(random: Random, { world, place }: Setting): PolicyDocu
       command: ["/opt/t/driver", "main", ...LOOPBACK_PORTS.map(String)],
       user: { uid: 1000, gid: 1000, name: "agent" },
       home: "/work",
+      environment: Object.fromEntries(Object.keys(SANDBOX_VARIABLES).map((name) => [name, "1"])),
       workspace: "/work",
       mounts: [
         { source: "/usr" },

@@ -17,6 +17,13 @@ function shown(value: unknown): string {
   );
 }
 
+/** What was tried, in a few words. */
+function command({ attempt: { call, meant } }: Difference): string {
+  if (meant.kind !== "exec") return meant.kind;
+  const words = (call.argv ?? []).map((word) => Buffer.from(word).toString("latin1"));
+  return `exec of ${meant.facts.executable} (${words.join(" ").slice(0, 200)})`;
+}
+
 /** A difference with the policy that it is under. */
 export function describe({ attempt, expected, observed, why }: Difference, { documents }: Epoch): string {
   const { answer, ...rest } = observed;
@@ -44,7 +51,7 @@ export async function report(tools: Tools, outcome: Outcome, print: (text: strin
   print(`conformance: ${refused} policies refused by the compiler, ${seconds.toFixed(0)} s`);
   for (const one of found.slice(0, 20))
     print(
-      `conformance: ${one.round.name} ${one.attempt.id}: ${one.attempt.meant.kind}: ${one.why}; ${one.expected.why}`,
+      `conformance: ${one.round.name} ${one.attempt.id}: ${command(one)}: ${one.why}; ${one.expected.why}; it said: ${one.observed.answer.err.slice(0, 300).trim() || "nothing"}`,
     );
   const [first] = found;
   if (first !== undefined) {

@@ -12,7 +12,13 @@ import {
   type ReloadPolicyResponse,
   type RunResponse,
 } from "../../proto/gen/clawsec/v1/control.js";
-import { type AttachInput, type AttachOutput, Event, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import {
+  type AttachInput,
+  type AttachOutput,
+  Event,
+  type ExecAction,
+  Verdict,
+} from "../../proto/gen/clawsec/v1/loader.js";
 import type { Clawsec } from "../support/clawsec.js";
 import { type Attempt, type DriverAnswer, driverLine, readAnswer } from "./attempt.js";
 import { SHORT_HOLD_MS } from "./expect.js";
@@ -30,6 +36,7 @@ export class Rig {
   readonly #attempts = new Map<string, Attempt>();
   readonly #held = new Set<string>();
   readonly #rules = new Map<string, string[]>();
+  readonly #facts = new Map<string, ExecAction>();
   #closed = false;
   /** Set when a stream breaks: nothing that is seen afterwards counts. */
   failure: string | undefined;
@@ -59,6 +66,7 @@ export class Rig {
       // Made before, in another sandbox: what came of it then is over.
       this.#held.delete(attempt.id);
       this.#rules.delete(attempt.id);
+      this.#facts.delete(attempt.id);
     }
   }
 
@@ -73,6 +81,11 @@ export class Rig {
     while (wanted !== undefined && this.#rules.get(id)?.at(-1) !== wanted && performance.now() < until)
       await new Promise((resolve) => setTimeout(resolve, 10));
     return [...(this.#rules.get(id) ?? [])];
+  }
+
+  /** The facts of the exec in the last of its events; `undefined`: there was none. Ask for the rules first. */
+  facts(id: string): ExecAction | undefined {
+    return this.#facts.get(id);
   }
 
   #hold({ kind, hold }: HoldChange): void {
@@ -94,6 +107,8 @@ export class Rig {
     const rules = this.#rules.get(id) ?? [];
     rules.push(told.decision.rule);
     this.#rules.set(id, rules);
+    const { action } = told.decision;
+    if (action?.$case === "exec") this.#facts.set(id, action.value);
   }
 
   /** Starts a sandbox. @throws the policy's diagnostics when it cannot be enforced. */

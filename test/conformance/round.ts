@@ -47,12 +47,13 @@ export interface Tools {
   readonly judge?: Judge;
 }
 
-function attempts(random: Random, world: World, prefix: string, count: number): Attempt[] {
+function attempts(random: Random, setting: Setting, prefix: string, count: number): Attempt[] {
+  const { world } = setting;
   return Array.from({ length: count }, (_, i) => {
     const id = `${prefix}${i.toString(36)}`;
     const subject = random.pick(SUBJECTS);
     return random.weighted<Attempt>([
-      [50, () => someExec(random, world, id, subject)],
+      [50, () => someExec(random, setting, id, subject)],
       [22, () => someConnection(random, world, id, subject)],
       [28, () => someFileAction(random, id, subject, OWNER)],
     ]);
@@ -72,7 +73,7 @@ export function makeRound(
     (n) => n > 0,
   );
   const lists = counts.map((count, i) =>
-    attempts(random, tools.world, `${name}${String.fromCharCode(97 + i)}`, count),
+    attempts(random, setting, `${name}${String.fromCharCode(97 + i)}`, count),
   );
   const frame = makeFrame(random, setting);
   const victims = victimsOf(lists.flat());
@@ -173,7 +174,8 @@ async function compare(
     held: rig.wasHeld(attempt.id),
     rules: await rig.rules(attempt.id, expected.rule),
   };
-  const why = difference(expected, observed);
+  const facts = rig.facts(attempt.id);
+  const why = difference(expected, facts === undefined ? observed : { ...observed, facts });
   return { expected, found: why === "" ? undefined : { attempt, expected, observed, why } };
 }
 

@@ -2,6 +2,7 @@
 
 import type { Attempt } from "./attempt.js";
 import { type Documents, rulePlaces, withoutRule } from "./document.js";
+import { withoutVariable } from "./environment.js";
 import type { Difference } from "./expected.js";
 import { type Epoch, type Round, renamed, runRound, type Tools } from "./round.js";
 import type { Found } from "./run.js";
@@ -70,6 +71,7 @@ export async function shrink(tools: Tools, found: Found, say: (text: string) => 
     }
   }
   await fewerRules(() => best.round.epochs[0], attempt);
+  await fewerVariables(() => best.round.epochs[0], id, attempt);
   const [last] = best.round.epochs;
   return { difference: best.difference, epoch: last ?? epoch, runs };
 }
@@ -85,5 +87,20 @@ async function fewerRules(
     const documents: Documents = withoutRule(epoch.documents, place);
     // What went makes room for the next one at the same index.
     if (!(await attempt([{ ...epoch, documents }]))) index += 1;
+  }
+}
+
+async function fewerVariables(
+  current: () => Epoch | undefined,
+  id: string,
+  attempt: (epochs: readonly Epoch[]) => Promise<boolean>,
+): Promise<void> {
+  for (let index = 0; ; ) {
+    const epoch = current();
+    const one = epoch?.attempts.find((candidate) => candidate.id === id);
+    if (epoch === undefined || one === undefined || index >= (one.call.env?.length ?? 0)) return;
+    const less = withoutVariable(one, index);
+    const attempts = epoch.attempts.map((other) => (other === one && less !== undefined ? less : other));
+    if (less === undefined || !(await attempt([{ ...epoch, attempts }]))) index += 1;
   }
 }

@@ -15,35 +15,9 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import type { TestHosts } from "../support/hosts.js";
+import { INTERPRETERS, SCRIPTS, scriptText } from "./programs.js";
 
 const USER = 1000;
-
-/** A file that can be executed, by its one canonical path in the sandbox. */
-export interface Program {
-  readonly path: string;
-  /** Interpreters, the next one first; the last is the image. Empty for an ELF file. */
-  readonly interpreters: readonly string[];
-  /** Symbolic links to it. */
-  readonly links: readonly string[];
-  /** A program that the dynamic loader is told to run: it comes as an argument. */
-  readonly loads?: string;
-}
-
-const elf = (path: string, ...links: string[]): Program => ({ path, interpreters: [], links });
-
-/** Programs of every sandbox. */
-export const PROGRAMS: readonly Program[] = [
-  elf("/opt/t/bin/alpha", "/opt/t/bin/to-alpha", "/opt/t/chain", "/work/to-alpha"),
-  elf("/opt/t/bin/beta"),
-  elf("/opt/t/lib/gamma", "/opt/t/bin/to-gamma"),
-  elf("/work/bin/alpha"),
-  elf("/work/bin/hard"),
-  { path: "/opt/t/s/one.sh", interpreters: ["/opt/t/bin/alpha"], links: ["/work/to-script"] },
-  { path: "/opt/t/s/linked.sh", interpreters: ["/opt/t/lib/gamma"], links: [] },
-  { path: "/opt/t/s/nest.sh", interpreters: ["/opt/t/s/one.sh", "/opt/t/bin/alpha"], links: [] },
-  { path: "/work/my.sh", interpreters: ["/opt/t/bin/beta"], links: [] },
-  { path: "/work/nest.sh", interpreters: ["/work/my.sh", "/opt/t/bin/beta"], links: [] },
-];
 
 /** Ports of 127.0.0.1 on which the driver listens inside. */
 export const LOOPBACK_PORTS = [7001, 7002, 7003] as const;
@@ -73,32 +47,54 @@ const LOADERS = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
  */
 export function makeWorld(folder: string, sources: string, hosts: World["hosts"]): World {
   const tools = join(folder, "t");
-  for (const part of ["bin", "lib", "s"]) mkdirSync(join(tools, part), { recursive: true });
+  for (const part of ["bin", "lib", "s/pkg", "i", "y"]) mkdirSync(join(tools, part), { recursive: true });
   const cc = (output: string, names: readonly string[], ...flags: string[]) => {
     const files = names.map((name) => join(sources, `${name}.c`));
     const warnings = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"];
     execFileSync("cc", [...warnings, "-O2", ...flags, "-o", join(tools, output), ...files]);
   };
-  cc("driver", ["driver", "exec", "file", "network"], "-static", "-pthread");
-  cc("token", ["token"], "-static");
-  cc("dyn", ["token"]);
-  copyFileSync(join(tools, "driver"), join(tools, "side"));
-  for (const name of ["bin/alpha", "bin/beta", "lib/gamma"])
-    copyFileSync(join(tools, "token"), join(tools, name));
+  cc("driver", ["driver", "exec", "script", "file", "network"], "-static", "-pthread");
+  cc("token", ["program", "token"], "-static");
+  cc("dyn", ["program", "token"]);
+  cc("interpreter", ["interpreter", "token"], "-static");
+  cc("y/bash", ["interpreter", "token"]);
+  const copy = (from: string, to: string) => copyFileSync(join(tools, from), join(tools, to));
+  copy("driver", "side");
+  for (const name of ["bin/alpha", "bin/beta", "lib/gamma"]) copy("token", name);
+  for (const { path } of INTERPRETERS)
+    if (path.startsWith("/opt/t/")) copy("interpreter", path.slice("/opt/t/".length));
+  copy("y/bash", "y/perl");
   symlinkSync("alpha", join(tools, "bin/to-alpha"));
   symlinkSync("../lib/gamma", join(tools, "bin/to-gamma"));
   symlinkSync("/opt/t/bin/to-alpha", join(tools, "chain"));
-  script(join(tools, "s/one.sh"), "#!/opt/t/bin/alpha -x");
-  script(join(tools, "s/linked.sh"), "#! /opt/t/bin/to-gamma");
-  script(join(tools, "s/nest.sh"), "#!/opt/t/s/one.sh two words");
+  for (const [link, to] of INTERPRETER_LINKS) symlinkSync(to, join(tools, "i", link));
+  symlinkSync("/work/b.sh", join(tools, "s/to-b"));
+  writeScripts("/opt/t", tools);
   const found = LOADERS.find((path) => existsSync(path));
   if (found === undefined) throw new Error("The dynamic loader was found in none of its usual places.");
   return { folder, dynamicLoader: realpathSync(found), hosts };
 }
 
-function script(path: string, firstLine: string): void {
-  writeFileSync(path, `${firstLine}\nnot read by the interpreter\n`);
-  chmodSync(path, 0o755);
+const INTERPRETER_LINKS = [
+  ["sh", "dash"],
+  ["python3", "python3.11"],
+  ["js", "node"],
+  ["perl", "perl5.36.0"],
+  ["ash", "busybox"],
+] as const;
+
+/** Those below a folder of the sandbox, which is this one here. */
+function writeScripts(folder: string, here: string): void {
+  for (const path of Object.keys(SCRIPTS)) {
+    if (!isBelow(path, folder)) continue;
+    const file = here + path.slice(folder.length);
+    writeFileSync(file, scriptText(path));
+    chmodSync(file, 0o755);
+  }
+}
+
+function isBelow(path: string, folder: string): boolean {
+  return path.startsWith(`${folder}/`);
 }
 
 /** Where the folders of a sandbox are. */
@@ -115,8 +111,12 @@ export function makePlace(world: World, place: Place, victims: readonly string[]
   linkSync(join(place.work, "bin/alpha"), join(place.work, "bin/hard"));
   symlinkSync("/opt/t/bin/alpha", join(place.work, "to-alpha"));
   symlinkSync("/opt/t/s/one.sh", join(place.work, "to-script"));
-  script(join(place.work, "my.sh"), "#!/opt/t/bin/beta");
-  script(join(place.work, "nest.sh"), "#!/work/my.sh -n");
+  symlinkSync("/opt/t/s/run.sh", join(place.work, "to-run"));
+  symlinkSync("/opt/t/i/dash", join(place.work, "to-dash"));
+  symlinkSync("/opt/t/s/a.sh", join(place.work, "to-a"));
+  for (const name of ["dash", "python3"])
+    copyFileSync(join(world.folder, "t/interpreter"), join(place.work, "bin", name));
+  writeScripts("/work", place.work);
   for (const folder of VICTIM_FOLDERS) mkdirSync(hostPath(place, folder), { recursive: true });
   for (const victim of victims) {
     const path = hostPath(place, victim);

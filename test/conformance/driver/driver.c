@@ -43,17 +43,21 @@ static size_t unhex(char *text) {
     return length;
 }
 
-static void read_field(struct action *action, char *key, char *value) {
-    if (strcmp(key, "argv") == 0) {
-        for (char *next; value != NULL && action->argc < MAX_ARGUMENTS; value = next) {
-            next = strchr(value, ',');
-            if (next != NULL)
-                *next++ = 0;
-            unhex(value);
-            action->argv[action->argc++] = value;
-        }
-        return;
+static void read_list(char *value, char **list, int *count, int most) {
+    for (char *next; value != NULL && *count < most; value = next) {
+        next = strchr(value, ',');
+        if (next != NULL)
+            *next++ = 0;
+        unhex(value);
+        list[(*count)++] = value;
     }
+}
+
+static void read_field(struct action *action, char *key, char *value) {
+    if (strcmp(key, "argv") == 0)
+        return read_list(value, action->argv, &action->argc, MAX_ARGUMENTS);
+    if (strcmp(key, "env") == 0)
+        return read_list(value, action->envp, &action->envc, MAX_VARIABLES);
     size_t length = unhex(value);
     const struct {
         const char *key;
@@ -62,7 +66,7 @@ static void read_field(struct action *action, char *key, char *value) {
         {"how", &action->how},         {"via", &action->via},       {"path", &action->path},
         {"target", &action->target},   {"dir", &action->directory}, {"cwd", &action->cwd},
         {"source", &action->source},   {"host", &action->host},     {"address", &action->address},
-        {"payload", &action->payload},
+        {"payload", &action->payload}, {"script", &action->script}, {"as", &action->as},
     };
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         if (strcmp(key, fields[i].key) == 0)
@@ -71,12 +75,15 @@ static void read_field(struct action *action, char *key, char *value) {
         action->payload_length = length;
     if (strcmp(key, "port") == 0)
         action->port = atoi(value);
+    if (strcmp(key, "inherit") == 0)
+        action->inherit = atoi(value);
 }
 
 static int parse(char *line, struct action *action) {
     memset(action, 0, sizeof(*action));
     action->how = action->via = action->path = action->target = action->directory = "";
     action->cwd = action->source = action->host = action->address = action->payload = "";
+    action->script = action->as = "";
     char *rest = line;
     action->id = strsep(&rest, " ");
     action->subject = strsep(&rest, " ");

@@ -61,22 +61,34 @@ static int prepare(const struct action *action, char *path, size_t room) {
 
 struct call {
     const struct action *action;
+    char *const *envp;
     int fd;
     const char *path;
     volatile int error;
 };
 
-static char *const NO_ENVIRONMENT[] = {NULL};
+// The variables that are given, behind the driver's own where these are to be inherited.
+static char *const *environment(const struct action *action) {
+    int own = 0;
+    while (action->inherit && environ[own] != NULL)
+        own++;
+    char **envp = calloc((size_t)(own + action->envc) + 1, sizeof(char *));
+    if (envp == NULL)
+        return NULL;
+    memcpy(envp, environ, (size_t)own * sizeof(char *));
+    memcpy(envp + own, action->envp, (size_t)action->envc * sizeof(char *));
+    return envp;
+}
 
 // Does not return when the image runs.
 static int image(const struct call *call) {
     char *const *argv = call->action->argv;
     if (call->fd == AT_FDCWD)
-        syscall(SYS_execve, call->path, argv, NO_ENVIRONMENT);
+        syscall(SYS_execve, call->path, argv, call->envp);
     else if (strcmp(call->action->how, "dirfd") == 0)
-        syscall(SYS_execveat, call->fd, call->path, argv, NO_ENVIRONMENT, 0);
+        syscall(SYS_execveat, call->fd, call->path, argv, call->envp, 0);
     else
-        syscall(SYS_execveat, call->fd, "", argv, NO_ENVIRONMENT, AT_EMPTY_PATH);
+        syscall(SYS_execveat, call->fd, "", argv, call->envp, AT_EMPTY_PATH);
     return errno;
 }
 
@@ -101,7 +113,11 @@ struct outcome do_exec(const struct action *action) {
     int fd = prepare(action, path, sizeof(path));
     if (fd == -1)
         return said("prep", errno);
-    struct call call = {.action = action, .fd = fd, .path = path};
+    if (make_script(action) != 0)
+        return said("prep", errno);
+    struct call call = {.action = action, .envp = environment(action), .fd = fd, .path = path};
+    if (call.envp == NULL)
+        return said("prep", errno);
     if (strcmp(action->via, "vfork") == 0) {
         pid_t pid = vfork();
         if (pid == 0) {
@@ -112,7 +128,7 @@ struct outcome do_exec(const struct action *action) {
     }
     if (strcmp(action->via, "spawn") == 0 && fd == AT_FDCWD) {
         pid_t pid;
-        int error = posix_spawn(&pid, path, NULL, NULL, action->argv, NO_ENVIRONMENT);
+        int error = posix_spawn(&pid, path, NULL, NULL, action->argv, call.envp);
         return error != 0 ? said("errno", error) : ended(pid, 0);
     }
     if (strcmp(action->via, "thread") == 0) {
