@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { evaluate } from "../../policy/index.js";
-import { Verdict } from "../../proto/gen/clawsec/v1/loader.js";
+import { ExecFact, Verdict } from "../../proto/gen/clawsec/v1/loader.js";
 import { rulePlaces } from "./document.js";
 import type { Judge } from "./expect.js";
 import { report } from "./report.js";
@@ -45,6 +45,16 @@ describe("a conformance run", () => {
     const places = rulePlaces(epoch.documents);
     expect(places).toHaveLength(1);
     expect(places[0]?.section).toBe("exec");
+  }, 300_000);
+
+  test("finds an evaluator that does not say that it has looked at the script", async () => {
+    const wrong: Judge = (policy, action) => {
+      const right = evaluate(policy, action);
+      return { ...right, dependsOn: right.dependsOn.filter((fact) => fact !== ExecFact.SCRIPT) };
+    };
+    const { found } = await run({ ...setup.tools, judge: wrong }, { ...options, pairs: 480, seed: 23 });
+    // The image reads the script as it was decided about, although it has put something else in its place.
+    expect(found.map(({ why }) => why).join("\n")).toMatch(/must read \["swapped/);
   }, 300_000);
 
   test("finds an evaluator that denies what is permitted", async () => {
