@@ -50,6 +50,8 @@ describe("a conformance run", () => {
   test("finds an evaluator that does not say that it has looked at the script", async () => {
     const wrong: Judge = (policy, action) => {
       const right = evaluate(policy, action);
+      // Of several scripts the exec would be refused instead.
+      if (action.action?.$case !== "exec" || action.action.value.nestedScripts.length > 0) return right;
       return { ...right, dependsOn: right.dependsOn.filter((fact) => fact !== ExecFact.SCRIPT) };
     };
     const { found } = await run({ ...setup.tools, judge: wrong }, { ...options, pairs: 480, seed: 23 });
