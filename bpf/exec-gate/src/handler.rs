@@ -41,7 +41,7 @@ pub(crate) struct Request {
     /// Number of the exec, if it happens, and of the image that calls.
     pub exec: u64,
     pub parent: u64,
-    /// `AT_EXECVE_CHECK`: nothing is executed.
+    /// Nothing is executed: `AT_EXECVE_CHECK`, or a text that the kernel does not load.
     pub check: bool,
     /// Empty until the facts are complete, as `process` is.
     pub action: pb::ExecAction,
@@ -181,6 +181,7 @@ impl ExecHandler {
                 image.forget_operand();
             }
         }
+        let check = check || image.is_text;
         let exec = self.shared.lineage.number();
         let settled = image.files.iter().all(|file| is_settled(&file.id));
         Some(Request {
@@ -301,11 +302,16 @@ impl ExecHandler {
         }
     }
 
-    // Nothing runs, so nothing is approved: the kernel says whether its own rules permit it, too.
+    // Nothing runs, so nothing is approved: the kernel says whether its own rules permit it, too. Of a text it would say
+    // ENOEXEC, unless it became a program meanwhile.
     fn allow_check(&self, request: Request, decision: &pb::Decision) -> Carried {
-        let Request { notification, subject, action, process, .. } = request;
+        let Request { notification, subject, action, process, image, .. } = request;
         let latency = notification.received.elapsed().as_micros() as u64;
-        if notification.respond_continue().is_err() {
+        let told = match image.is_text {
+            true => notification.respond_errno(libc::ENOEXEC),
+            false => notification.respond_continue(),
+        };
+        if told.is_err() {
             return Carried::Gone;
         }
         self.report(&subject.name, action, process, decision, latency);

@@ -65,6 +65,8 @@ pub struct Image {
     pub script_unknown: String,
     /// Variables of the environment that options stand for.
     pub variables: Vec<&'static str>,
+    /// The kernel loads none of it (ENOEXEC), and a shell that called reads the script by itself then.
+    pub is_text: bool,
 }
 
 impl Image {
@@ -221,8 +223,11 @@ pub fn find(view: &View, headers: &Headers, who: Who, call: &Call) -> Result<Ima
         argv.to_mut().splice(..1, head.into_iter().flatten());
         name = interpreter;
     }
-    if header == Header::Neither {
-        return Err(Errno::ENOEXEC.into());
+    let is_text = header == Header::Neither;
+    if is_text && files.len() == 1 {
+        // Who called interprets it, so it is the script, and no other program is known.
+        let script = files[0].try_clone();
+        files.push(script.map_err(|error| Failure::Refused(format!("it cannot be looked at ({error})")))?);
     }
     let mut bytes = Vec::with_capacity(argv.iter().map(|argument| argument.len() + 1).sum());
     for argument in argv.iter() {
@@ -245,8 +250,13 @@ pub fn find(view: &View, headers: &Headers, who: Who, call: &Call) -> Result<Ima
         code: pb::ExecCode::Unspecified,
         script_unknown: String::new(),
         variables: Vec::new(),
+        is_text,
     };
-    look_inside(view, headers, who, &mut image, &argv)?;
+    if is_text {
+        image.code = pb::ExecCode::File;
+    } else {
+        look_inside(view, headers, who, &mut image, &argv)?;
+    }
     Ok(image)
 }
 

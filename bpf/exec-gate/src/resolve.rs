@@ -79,6 +79,23 @@ pub struct Found {
     pub mounts: Vec<u64>,
 }
 
+impl Found {
+    /// The same file again.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            path: self.path.clone(),
+            id: self.id,
+            kind: self.kind,
+            mode: self.mode,
+            mounts: self.mounts.clone(),
+        })
+    }
+}
+
 /// A working directory.
 #[derive(Debug)]
 pub struct Cwd {

@@ -15,7 +15,7 @@ pub enum Header {
         /// All that stands behind it, as one argument.
         argument: Option<Vec<u8>>,
     },
-    /// The kernel answers ENOEXEC.
+    /// The kernel answers ENOEXEC; a shell that called takes it for a script then (execvp(3), POSIX sh 2.9.1.4).
     Neither,
 }
 

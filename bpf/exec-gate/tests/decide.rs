@@ -178,14 +178,11 @@ fn a_verdict_for_arguments_is_not_used_for_others() {
 fn errors_of_the_path_are_answered_without_a_question() {
     let world = World::new(|_| allow());
     fs::write(world.path("plain"), "text").unwrap();
-    fs::write(world.path("noformat"), "text").unwrap();
-    fs::set_permissions(world.path("noformat"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("loop", world.path("loop")).unwrap();
     for (path, errno) in [
         ("missing", libc::ENOENT),
         ("plain", libc::EACCES),
         ("plain/x", libc::ENOTDIR),
-        ("noformat", libc::ENOEXEC),
         ("loop", libc::ELOOP),
         ("bpffs", libc::EACCES),
         ("", libc::ENOENT),
@@ -197,6 +194,51 @@ fn errors_of_the_path_are_answered_without_a_question() {
     assert_eq!(world.questions(), 0);
     let ended = world.run(&args([&"exec", &programs().effect, &world.folder.path(), &"ran"]));
     assert_eq!((ended.code, world.questions()), (Some(0), 1));
+}
+
+// A shell reads what the kernel does not load by itself, so the answer to the exec decides about that.
+#[test]
+fn a_text_without_an_interpreter_is_decided_as_a_script_and_never_loaded() {
+    let written = |world: &World, name: &str, text: &str| {
+        fs::write(world.path(name), text).unwrap();
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+        world.path(name).to_str().unwrap().to_owned()
+    };
+    for (decision, errno) in [(allow(), libc::ENOEXEC), (deny(), libc::EACCES)] {
+        let answer = decision.clone();
+        let world = World::new(move |_| answer.clone());
+        let plain = written(&world, "plain", "echo ran");
+        let other = written(&world, "other", "no program");
+        let named = written(&world, "named", &format!("#!{other}\necho ran"));
+        for (path, executable) in [(&plain, &plain), (&named, &other)] {
+            let ended = world.run(&args([&"exec", path]));
+            assert_eq!(ended.stdout, format!("errno {errno}\n"), "{path}");
+            let question = world.asker.questions.lock().unwrap().pop().unwrap();
+            let Some(pb::question::Action::Exec(exec)) = question.action else { panic!("not an exec") };
+            assert_eq!((&exec.script, &exec.executable), (path, executable));
+            assert!(exec.check && exec.exec_id.is_empty() && exec.code() == pb::ExecCode::File, "{exec:?}");
+        }
+        assert_eq!(world.gate().waiting_approvals(), 0);
+    }
+}
+
+#[test]
+fn a_shell_reads_a_text_by_itself_where_its_exec_is_allowed_and_not_where_it_is_denied() {
+    for (decision, ran) in [(allow(), "ran\n"), (deny(), "")] {
+        let answer = decision.clone();
+        let world = World::new(move |question| match &question.action {
+            Some(pb::question::Action::Exec(exec)) if exec.script.ends_with("/text.sh") => answer.clone(),
+            _ => allow(),
+        });
+        let text = world.path("text.sh");
+        fs::write(&text, "echo ran").unwrap();
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+        let line = format!("{}; true", text.display());
+        for shell in ["/bin/dash", "/bin/bash"] {
+            let ended = world.run(&args([&"exec", &shell, &"-c", &line]));
+            assert_eq!((ended.stdout.as_str(), ended.code), (ran, Some(0)), "{shell}: {ended:?}");
+        }
+    }
 }
 
 #[test]
