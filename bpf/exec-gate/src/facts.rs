@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::bpf::abi::ENVIRONMENT_MAX;
 use crate::image::{Call, Image};
 use crate::lineage::{Lineage, Record};
+use crate::memory;
 use crate::resolve::{Failure, Kind};
 use crate::tracee::{self, Task};
 
@@ -103,7 +104,7 @@ pub fn complete(
     envp: u64,
     options: &[&str],
 ) -> Result<Option<Vec<u8>>, Failure> {
-    let tracee::Environment { names, block } = tracee::read_environment(tid, envp, ENVIRONMENT_MAX)?;
+    let memory::Environment { names, block } = memory::read_environment(tid, envp, ENVIRONMENT_MAX)?;
     if names.truncated {
         return Err(Failure::Refused("the names of the environment are longer than 128 KiB".into()));
     }

@@ -14,6 +14,7 @@ use crate::cache::is_settled;
 use crate::gate::{Sandbox, Shared, Verdict};
 use crate::hold::Tracer;
 use crate::image::{self, Call, Image};
+use crate::memory;
 use crate::notify::{Notification, NotifyHandler};
 use crate::pending::Decided;
 use crate::resolve::{Cwd, Failure, Kind, Start};
@@ -137,8 +138,8 @@ impl ExecHandler {
             let _ = notification.respond_errno(libc::EINVAL);
             return None;
         }
-        let strings = tracee::read_path(tid, path)
-            .and_then(|path| tracee::read_strings(tid, argv, ARGV_MAX).map(|argv| (path, argv)));
+        let strings = memory::read_path(tid, path)
+            .and_then(|path| memory::read_strings(tid, argv, ARGV_MAX).map(|argv| (path, argv)));
         let (path, argv) = match strings {
             Ok(strings) => strings,
             Err(Errno::ESRCH) => return None,

@@ -44,6 +44,7 @@ mod hold;
 mod image;
 mod interpreter;
 mod lineage;
+pub mod memory;
 pub mod notify;
 mod observe;
 mod opens;

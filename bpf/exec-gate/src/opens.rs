@@ -21,6 +21,7 @@ use crate::copies;
 use crate::file::{is_same, statx_of};
 use crate::handover::{Script, absolute};
 use crate::interpreter::{Family, Meaning, Opened};
+use crate::memory;
 use crate::sys::{self, GoOn, SystemCall};
 use crate::tracee;
 
@@ -134,7 +135,7 @@ impl Opens {
         if FileType::from_raw_mode(u32::from(stat.stx_mode)) != FileType::RegularFile {
             return Ok(Some(GoOn::ToSystemCall(0)));
         }
-        let asked = tracee::read_path(tid, opening.path).unwrap_or_default();
+        let asked = memory::read_path(tid, opening.path).unwrap_or_default();
         let is_script = is_same(&stat, &self.script.original) || self.is_name(tid, opening.folder, &asked);
         self.times += u32::from(is_script);
         let path = Path::new(OsStr::from_bytes(&asked));
@@ -281,7 +282,7 @@ fn opening(tid: i32, call: i64, args: &[u64; 6]) -> Option<Opening> {
     let (folder, path, flags) = match call {
         libc::SYS_openat => (args[0] as i32, args[1], args[2]),
         // The first member of `struct open_how`.
-        libc::SYS_openat2 => (args[0] as i32, args[1], tracee::read_word(tid, args[2]).ok()?),
+        libc::SYS_openat2 => (args[0] as i32, args[1], memory::read_word(tid, args[2]).ok()?),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_open => (libc::AT_FDCWD, args[0], args[1]),
         _ => return None,

@@ -6,7 +6,7 @@ use crate::bpf::abi::ENVIRONMENT_MAX;
 use crate::handler::{ExecHandler, Request};
 use crate::resolve::Kind;
 use crate::table::{ExecTable, TableError};
-use crate::{facts, tracee};
+use crate::{facts, memory};
 
 /// The exec gate's part of a policy, ready for use.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl ExecHandler {
         let (mut names, mut hashed) = (None, None);
         let row = table.find(&request.subject.name, path, || {
             if names.is_none() {
-                let environment = tracee::read_environment(tid, envp, ENVIRONMENT_MAX).ok()?;
+                let environment = memory::read_environment(tid, envp, ENVIRONMENT_MAX).ok()?;
                 // One that cannot be compared later is asked about, and denied with its reason.
                 hashed = Some(self.hashed(&environment.block?));
                 names = Some(facts::texts(&environment.names.items).into());
