@@ -63,12 +63,7 @@ function execLine(exec: ExecAction): string {
         : "";
   const truncated = exec.argvTruncated ? " (arguments cut)" : "";
   // argv[0] is the caller's word; the file is what runs. Both are shown unless they say the same.
-  const isText = exec.check && exec.script === exec.executable;
-  const check = isText
-    ? " (a text, which its caller reads)"
-    : exec.check
-      ? " (only asks whether it may)"
-      : "";
+  const check = exec.check ? " (nothing is executed)" : "";
   return `${escapeTo(file, 200)}${check}${kind}${argv === "" ? "" : ` [${argv}]`}${truncated}`;
 }
 

@@ -118,7 +118,7 @@ export function readSecrets(context: Context, nodes: readonly Node[]): SecretsMo
 
 function readSecret(context: Context, node: Node): SecretItem | undefined {
   const fields = Fields.of(context, node, "a secret", keysOf(SECRET));
-  const nameNode = fields?.require("name", "Name the policy, e.g. my-agent.");
+  const nameNode = fields?.require("name", "Say what its file in the sandbox is called.");
   const fileNode = fields?.require("file");
   const name =
     nameNode &&
