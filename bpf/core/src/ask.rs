@@ -3,6 +3,12 @@
 //! Everything that goes wrong between gate and supervisor (no stream, time-out, a void answer) arrives here as a
 //! denial with a reason. A gate therefore never has to choose what an error means.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
 use clawsec_proto as pb;
 use tokio::sync::mpsc;
 
@@ -78,6 +84,25 @@ impl Inquiry {
         self.classify(decision)
     }
 
+    /// As [`Inquiry::blocking_next`], for at most `within`. `None`: there is no answer yet; nothing is lost by having
+    /// waited.
+    pub fn blocking_next_within(&mut self, within: Duration) -> Option<Outcome> {
+        let until = Instant::now() + within;
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(outcome) = pin!(self.next()).poll(&mut context) {
+                return Some(outcome);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            // It may return too early; then the answer is looked for once more.
+            thread::park_timeout(left);
+        }
+    }
+
     /// Says that the action stands still (after `Outcome::Hold`).
     pub fn engaged(&self, facts: Option<pb::ExecAction>) {
         // A closed channel means that the asker is gone; the next outcome will say so.
@@ -119,6 +144,15 @@ impl Inquiry {
     }
 }
 
+// Wakes a thread that waits for an answer. A timer of the runtime would wake a thread of the runtime to be set.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 impl Drop for Inquiry {
     fn drop(&mut self) {
         if !self.finished {
@@ -149,5 +183,44 @@ pub fn denial(question_id: u64, message: &str) -> pb::Decision {
         message: message.into(),
         cache_scope: pb::CacheScope::None.into(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(5);
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn allowed() -> pb::Decision {
+        pb::Decision { verdict: pb::Verdict::Allow.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn who_waits_a_moment_gets_the_answer_that_comes_meanwhile_also_from_another_thread() {
+        let (mut inquiry, gate) = Inquiry::new(1);
+        let answering = thread::spawn(move || {
+            thread::sleep(SOON);
+            gate.decisions.send(allowed()).unwrap();
+            gate
+        });
+        assert!(matches!(inquiry.blocking_next_within(PATIENCE), Some(Outcome::Allow(_))));
+        answering.join().unwrap();
+    }
+
+    #[test]
+    fn who_waited_in_vain_loses_nothing() {
+        let (mut inquiry, gate) = Inquiry::new(1);
+        assert!(inquiry.blocking_next_within(SOON).is_none());
+        gate.decisions.send(allowed()).unwrap();
+        assert!(matches!(inquiry.blocking_next_within(Duration::ZERO), Some(Outcome::Allow(_))));
+    }
+
+    #[test]
+    fn who_is_not_answered_any_more_is_denied_at_once() {
+        let (mut inquiry, gate) = Inquiry::new(1);
+        drop(gate);
+        assert!(matches!(inquiry.blocking_next_within(PATIENCE), Some(Outcome::Deny(_))));
     }
 }

@@ -43,7 +43,8 @@ impl std::fmt::Debug for Calls {
 
 struct Known {
     content: Content,
-    newer: UnboundedSender<Request>,
+    // Boxed, as a channel has room for many from its start.
+    newer: UnboundedSender<Box<Request>>,
 }
 
 /// All that a question says, but the id of this one exec; which image asks; and the environment, of which a question has
@@ -80,15 +81,15 @@ impl Request {
 impl Calls {
     /// Meets a call that is about to be asked about. The same call, made again, comes out of the receiver as long as
     /// that is kept. `None`: it is such a one.
-    pub fn meet(&self, mut request: Request) -> Option<(Request, UnboundedReceiver<Request>)> {
+    pub fn meet(&self, mut request: Request) -> Option<(Request, UnboundedReceiver<Box<Request>>)> {
         let content = content(&request);
         let tid = request.task.tid;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(same) = known.get(&tid).filter(|known| known.content == content) {
-            match same.newer.send(request) {
+            match same.newer.send(Box::new(request)) {
                 Ok(()) => return None,
                 // Whoever waited has ended.
-                Err(sent) => request = sent.0,
+                Err(sent) => request = *sent.0,
             }
         }
         if known.len() >= COLLECT {

@@ -4,7 +4,8 @@
 //! thread receives and calls the handler; to wake another one for each call would cost as much as the call. Where more
 //! calls wait, or the handler takes longer than some milliseconds, another thread goes on receiving. So a handler may block (a
 //! hung reader of the caller's memory costs one thread), but should hand longer waits to a task of its own: a
-//! [`Notification`] can be kept and answered later, from anywhere.
+//! [`Notification`] can be kept and answered later, from anywhere. A wait that is mostly short is announced
+//! ([`Notification::wait_here`]), and another thread receives meanwhile.
 //!
 //! Nothing is permitted by accident: a notification that is dropped without an answer is answered with EACCES.
 
@@ -13,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,19 @@ pub trait NotifyHandler: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
+    turn: Turn,
+    // Threads that wait for something else than a call.
+    waiting: AtomicUsize,
+}
+
+/// A thread of a listener waits for something else than a call, until this is dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<Listener>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
 }
 
 impl Listener {
@@ -50,7 +65,7 @@ impl Listener {
         if let Err(error) = sys::seccomp_wake_on_same_cpu(&fd) {
             tracing::debug!(%error, "this kernel cannot wake the loader on the caller's cpu");
         }
-        Self { fd }
+        Self { fd, turn: Turn::default(), waiting: AtomicUsize::new(0) }
     }
 
     fn receive(self: &Arc<Self>) -> io::Result<Notification> {
@@ -63,6 +78,7 @@ impl Listener {
             arch: raw.data.arch,
             args: raw.data.args,
             received: Instant::now(),
+            call: 0,
             answered: false,
         })
     }
@@ -83,6 +99,8 @@ pub struct Notification {
     /// When it was received.
     pub received: Instant,
     arch: u32,
+    // Number of the turn in which the receiving thread handles it; 0 when that has given the turn away.
+    call: u64,
     answered: bool,
 }
 
@@ -91,6 +109,18 @@ impl Notification {
     /// of the caller and of no later task with the same id.
     pub fn is_valid(&self) -> bool {
         sys::seccomp_id_valid(self.listener.fd.as_fd(), self.id)
+    }
+
+    /// For the handler, on the thread that it was called on: that this thread waits a moment for somebody's answer
+    /// now. Another one receives calls meanwhile. `None`: so many wait that nobody would be left to receive.
+    pub fn wait_here(&self) -> Option<Waiting> {
+        let listener = &self.listener;
+        let more = |waiting| (waiting + 1 < THREADS).then_some(waiting + 1);
+        listener.waiting.fetch_update(SeqCst, SeqCst, more).ok()?;
+        if self.call != 0 && listener.turn.done(self.call) {
+            listener.turn.pass();
+        }
+        Some(Waiting(Arc::clone(listener)))
     }
 
     /// Address of the environment of a call of execve or execveat.
@@ -190,12 +220,8 @@ pub fn serve(
     handlers: HashMap<i64, Arc<dyn NotifyHandler>>,
 ) -> io::Result<Serving> {
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let shared = Arc::new(Shared {
-        listener: Arc::new(Listener::new(listener)),
-        stop: Arc::clone(&stop),
-        handlers,
-        turn: Turn::default(),
-    });
+    let shared =
+        Arc::new(Shared { listener: Arc::new(Listener::new(listener)), stop: Arc::clone(&stop), handlers });
     let mut serving = Serving { stop, threads: Vec::with_capacity(THREADS) };
     for number in 0..THREADS {
         let shared = Arc::clone(&shared);
@@ -210,7 +236,6 @@ struct Shared {
     listener: Arc<Listener>,
     stop: Arc<OwnedFd>,
     handlers: HashMap<i64, Arc<dyn NotifyHandler>>,
-    turn: Turn,
 }
 
 /// What came of waiting for one call.
@@ -225,12 +250,12 @@ enum Served {
 
 impl Shared {
     fn work(&self) {
-        while self.turn.take() {
+        while self.listener.turn.take() {
             loop {
                 match self.serve_one() {
                     Served::Go => {}
                     Served::Passed => break,
-                    Served::Over => return self.turn.end(),
+                    Served::Over => return self.listener.turn.end(),
                 }
             }
         }
@@ -258,7 +283,7 @@ impl Shared {
             let over = ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
             return if over { Served::Over } else { Served::Go };
         }
-        let notification = match self.listener.receive() {
+        let mut notification = match self.listener.receive() {
             Ok(notification) => notification,
             // The caller was killed between poll and receive, or a signal came to this thread.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
@@ -269,14 +294,16 @@ impl Shared {
                 return Served::Over;
             }
         };
+        let turn = &self.listener.turn;
         if pressed {
-            self.turn.pass();
+            turn.pass();
             self.handle(notification);
             return Served::Passed;
         }
-        let call = self.turn.begin();
+        let call = turn.begin();
+        notification.call = call;
         self.handle(notification);
-        if self.turn.done(call) { Served::Go } else { Served::Passed }
+        if turn.done(call) { Served::Go } else { Served::Passed }
     }
 
     fn handle(&self, notification: Notification) {

@@ -1,6 +1,7 @@
 //! Asks about an exec, and does what the answer says.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use clawsec_core::{Inquiry, Outcome, ask, pb};
 use nix::errno::Errno;
@@ -16,13 +17,25 @@ const DEAD: &str = "the process that wanted to exec is dead";
 const NOT_AGAIN: &str = "the call was interrupted by a signal, and not made again";
 const ANOTHER: &str = "the call was interrupted by a signal, and the process made another one";
 
+/// How long the thread that received a call waits itself for the answer. Most answers are computed within one
+/// millisecond, and each change of threads costs a part of that; a person's answer is waited for by a task.
+const SOON: Duration = Duration::from_millis(4);
+
+// A question that was put.
+struct Asked {
+    request: Request,
+    inquiry: Inquiry,
+    // Gives the call again, when it was interrupted.
+    calls: UnboundedReceiver<Box<Request>>,
+}
+
 // Means the caller, and can be read when it is dead.
 fn caller(request: &Request) -> Option<OwnedFd> {
     request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok())
 }
 
 impl ExecHandler {
-    /// Asks about an exec, with all facts that a policy may need.
+    /// Asks about an exec, with all facts that a policy may need. For the thread that received the call.
     pub(crate) fn ask(&self, mut request: Request) {
         // Only for a question: nothing that is cached depends on them.
         let envp = request.notification.envp();
@@ -48,14 +61,51 @@ impl ExecHandler {
             });
             return;
         }
-        self.put(request);
+        self.put_and_wait(request);
+    }
+
+    // Puts the question, and carries a final answer out on this thread if it comes soon.
+    fn put_and_wait(&self, request: Request) {
+        let Some(mut asked) = self.question(request) else { return };
+        // A call that can be interrupted is looked after until it is known to have been answered.
+        // A call that can be interrupted is looked after until it is known to have been answered.
+        let waits = if self.shared.interruptible { None } else { asked.request.notification.wait_here() };
+        let outcome = waits.and_then(|_waits| asked.inquiry.blocking_next_within(SOON));
+        match outcome {
+            Some(Outcome::Allow(decision)) if !self.must_stop(&asked.request, &decision) => {
+                self.carry_out_here(asked, decision, true);
+            }
+            Some(Outcome::Deny(decision)) => self.carry_out_here(asked, decision, false),
+            outcome => drop(self.shared.handle.spawn(self.clone().see_through(asked, outcome))),
+        }
+    }
+
+    // On a thread that may block.
+    fn carry_out_here(&self, asked: Asked, decision: pb::Decision, allowed: bool) {
+        if self.lacks_digests(&asked.request) {
+            let outcome = if allowed { Outcome::Allow(decision) } else { Outcome::Deny(decision) };
+            self.shared.handle.spawn(self.clone().see_through(asked, Some(outcome)));
+            return;
+        }
+        let Asked { request, .. } = asked;
+        self.remember(&request, &decision);
+        match allowed {
+            true => drop(self.allow(request, &decision)),
+            false => drop(self.deny(request, &decision)),
+        }
     }
 
     fn put(&self, request: Request) {
+        let Some(asked) = self.question(request) else { return };
+        self.shared.handle.spawn(self.clone().see_through(asked, None));
+    }
+
+    // Puts the question. `None`: there is nobody to ask for, or the same call was asked about.
+    fn question(&self, request: Request) -> Option<Asked> {
         if !request.notification.is_valid() {
-            return;
+            return None;
         }
-        let Some((request, calls)) = self.sandbox.calls.meet(request) else { return };
+        let (request, calls) = self.sandbox.calls.meet(request)?;
         let question = pb::Question {
             sandbox: self.sandbox.scope.sandbox.clone(),
             subject: request.subject.name.clone(),
@@ -64,24 +114,23 @@ impl ExecHandler {
             ..Default::default()
         };
         let inquiry = self.shared.asker.ask(question);
-        self.shared.handle.spawn(self.clone().see_through(request, inquiry, calls));
+        Some(Asked { request, inquiry, calls })
     }
 
-    // `calls` gives the call again, when it was interrupted.
-    async fn see_through(
-        self,
-        mut request: Request,
-        mut inquiry: Inquiry,
-        mut calls: UnboundedReceiver<Request>,
-    ) {
+    // `answer`: that came already.
+    async fn see_through(self, asked: Asked, answer: Option<Outcome>) {
+        let Asked { mut request, mut inquiry, mut calls } = asked;
         let (exec, action) = (request.exec, request.action.clone());
         let outcome = loop {
+            if let Some(answer) = answer {
+                break answer;
+            }
             let gone = caller(&request);
             tokio::select! {
                 outcome = inquiry.next() => break outcome,
                 () = wait::readable(gone) => return inquiry.gone(DEAD),
                 newer = calls.recv() => match newer {
-                    Some(newer) => request = request.or_newer(newer, exec, &action),
+                    Some(newer) => request = request.or_newer(*newer, exec, &action),
                     None => return inquiry.gone(ANOTHER),
                 },
             }
@@ -102,7 +151,7 @@ impl ExecHandler {
         let mut answered = false;
         loop {
             while let Ok(newer) = calls.try_recv() {
-                request = request.or_newer(newer, exec, &action);
+                request = request.or_newer(*newer, exec, &action);
             }
             let gone = caller(&request);
             match &outcome {
@@ -120,7 +169,7 @@ impl ExecHandler {
             }
             let newer = tokio::select! {
                 newer = calls.recv() => match newer {
-                    Some(newer) => Ok(newer.under(exec, &action)),
+                    Some(newer) => Ok((*newer).under(exec, &action)),
                     None => Err(ANOTHER),
                 },
                 () = wait::readable(gone) => Err(DEAD),

@@ -2,8 +2,8 @@
 //!
 //! All of it can change or lie until the notification's id was found valid afterwards.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -94,7 +94,7 @@ pub fn inspect_without_bpf(tid: i32) -> io::Result<Task> {
 
 // Kernels before 6.13.
 fn inspect_proc(tid: i32) -> io::Result<Task> {
-    let status = fs::read(format!("/proc/{tid}/status"))?;
+    let status = read_proc(&format!("/proc/{tid}/status"))?;
     let field = |name: &str, index: usize| {
         status_field(&status, name).get(index).and_then(|word| word.parse::<u32>().ok())
     };
@@ -119,10 +119,17 @@ fn status_field(status: &[u8], name: &str) -> Vec<String> {
     rest.split_whitespace().map(str::to_owned).collect()
 }
 
+/// A file of /proc, which says no size: about 1.5 KB for a status, so that one read mostly has it all.
+fn read_proc(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4096);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A thread's ids in each pid namespace that it is in, the host's first (`NSpid` for the thread, `NStgid` for the
 /// process).
 pub fn namespace_ids(tid: i32) -> (Vec<i32>, Vec<i32>) {
-    let Ok(status) = fs::read(format!("/proc/{tid}/status")) else { return (Vec::new(), Vec::new()) };
+    let Ok(status) = read_proc(&format!("/proc/{tid}/status")) else { return (Vec::new(), Vec::new()) };
     let numbers =
         |name| status_field(&status, name).iter().filter_map(|word| word.parse().ok()).collect::<Vec<i32>>();
     (numbers("NSpid:"), numbers("NStgid:"))

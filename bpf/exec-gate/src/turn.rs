@@ -58,6 +58,10 @@ impl Turn {
             }
             if state.free {
                 state.free = false;
+                if self.watched.load(SeqCst) && !state.watching {
+                    // It was this one that looked.
+                    self.changed.notify_one();
+                }
                 return true;
             }
             if self.watched.load(SeqCst) && !state.watching {
@@ -110,7 +114,7 @@ impl Turn {
         if !self.watched.load(SeqCst) {
             let _state = self.lock();
             self.watched.store(true, SeqCst);
-            self.changed.notify_all();
+            self.changed.notify_one();
         }
         call
     }
@@ -123,7 +127,8 @@ impl Turn {
     /// The thread whose turn it is gives it to another one.
     pub fn pass(&self) {
         self.lock().free = true;
-        self.changed.notify_all();
+        // Whoever is woken takes it.
+        self.changed.notify_one();
     }
 
     /// Sends all threads away.
@@ -223,5 +228,25 @@ mod tests {
         let (second, _go) = thread(&turn);
         turn.pass();
         assert_eq!(second.recv_timeout(PATIENCE), Ok("turn"));
+    }
+
+    #[test]
+    fn who_gets_a_turn_that_is_passed_is_looked_after_by_another() {
+        for _ in 0..20 {
+            let turn = Arc::new(Turn::default());
+            assert!(turn.take());
+            let (second, second_go) = thread(&turn);
+            let (third, third_go) = thread(&turn);
+            let call = turn.begin();
+            // One of them looks by now, and the other one waits.
+            std::thread::sleep(STALLED / 2);
+            assert!(turn.done(call));
+            turn.pass();
+            // Both get it: the first of them hangs in its call.
+            assert_eq!(second.recv_timeout(PATIENCE), Ok("turn"));
+            assert_eq!(third.recv_timeout(PATIENCE), Ok("turn"));
+            turn.end();
+            drop((second_go, third_go));
+        }
     }
 }

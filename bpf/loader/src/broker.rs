@@ -172,7 +172,7 @@ impl Asker for Broker {
         let (inbox, inputs) = mpsc::unbounded_channel();
         state.open.insert(question.id, Open { sandbox: question.sandbox.clone(), bytes, inbox });
         drop(state);
-        let conversation = Conversation::new(
+        let conversation = Conversation::begin(
             Arc::clone(&self.shared),
             question,
             gate,

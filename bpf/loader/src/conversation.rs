@@ -83,8 +83,9 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Prepares a conversation; [`Conversation::run`] puts the question.
-    pub fn new(
+    /// Puts the question, at once and on the caller's thread: another one would have to be woken for it. Whatever is
+    /// answered waits in the inbox until [`Conversation::run`].
+    pub fn begin(
         shared: Arc<Shared>,
         question: pb::Question,
         gate: InquiryChannel,
@@ -93,7 +94,7 @@ impl Conversation {
         supervisor_grace_ms: u32,
     ) -> Self {
         let grace = Duration::from_millis(supervisor_grace_ms.into());
-        Self {
+        let mut conversation = Self {
             shared,
             question,
             gate,
@@ -103,20 +104,20 @@ impl Conversation {
             phase: Phase::Asked { until: Instant::now() + grace, limit: grace },
             streams: 0,
             void_answers: 0,
-        }
+        };
+        conversation.stream.mark_unchanged();
+        // The first stream is not one too many.
+        let _ = conversation.stream_changed();
+        conversation
     }
 
-    /// Puts the question and sees it to its end.
+    /// Sees the question to its end.
     pub async fn run(mut self) {
         self.converse().await;
         self.shared.finished(self.question.id);
     }
 
     async fn converse(&mut self) {
-        self.stream.mark_unchanged();
-        if let Some(decision) = self.stream_changed() {
-            return self.end(decision).await;
-        }
         loop {
             let until = self.until();
             let next = tokio::select! {

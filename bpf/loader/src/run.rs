@@ -32,8 +32,9 @@ fn failure(exit: Exit, why: impl ToString) -> Failure {
     Failure { exit, why: why.to_string() }
 }
 
-/// Runs until a signal.
-pub async fn run(options: Options) -> Result<(), Failure> {
+/// Runs until a signal. `conversation`: the runtime on which the supervisor is talked to; all other work is done on that
+/// of the caller.
+pub async fn run(options: Options, conversation: Handle) -> Result<(), Failure> {
     if !process::is_root() {
         return Err(failure(
             Exit::NotRoot,
@@ -57,7 +58,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 
     let tables = Arc::new(Tables::default());
     let spool = Arc::new(Spool::new(Arc::clone(&tables), Bounds::default()));
-    let broker = Broker::new(Arc::clone(&tables), Arc::clone(&spool) as _, Handle::current());
+    let broker = Broker::new(Arc::clone(&tables), Arc::clone(&spool) as _, conversation.clone());
     let runtime_dir = fs::canonicalize(&options.runtime_dir).map_err(internal)?;
     let setup = Setup {
         runtime_dir,
@@ -69,15 +70,23 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     };
     let host = Host::open(setup).await.map_err(|why| failure(Exit::Unavailable, why))?;
     let boot_id = process::boot_id().map_err(internal)?;
-    let service =
-        Service { broker, spool, host: Arc::clone(&host), boot_id, without: options.without_names() };
+    let service = Service {
+        broker,
+        spool,
+        host: Arc::clone(&host),
+        boot_id,
+        without: options.without_names(),
+        work: Handle::current(),
+    };
 
     let socket = Arc::new(socket);
     tracing::info!(socket = %socket.path().display(), "ready");
+    let mut serving = conversation.spawn(server::serve(Arc::clone(&socket), Arc::new(service)));
     let ended = tokio::select! {
-        ended = server::serve(Arc::clone(&socket), Arc::new(service)) => {
+        ended = &mut serving => {
             Err(failure(Exit::Internal, match ended {
-                Ok(()) => "the server stopped by itself".to_owned(),
+                Ok(Ok(())) => "the server stopped by itself".to_owned(),
+                Ok(Err(error)) => format!("the server broke: {error}"),
                 Err(error) => format!("the server broke: {error}"),
             }))
         }
@@ -86,6 +95,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             Ok(())
         }
     };
+    serving.abort();
     drop(socket);
     let survivors = host.shut_down().await;
     if survivors > 0 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clawsec_proto as pb;
 use clawsec_proto::loader_server::Loader;
+use tokio::runtime::Handle;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::Broker;
@@ -26,6 +27,8 @@ pub struct Service {
     pub boot_id: String,
     /// What `--without` names.
     pub without: Vec<String>,
+    /// Where calls are carried out that are more than a few words: not where the supervisor is talked to.
+    pub work: Handle,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -34,15 +37,18 @@ fn invalid(error: Invalid) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// Carries a call on when its caller goes away: half a creation or half a kill must not be what is left.
-async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Status>> + Send + 'static,
-) -> Answer<T> {
-    match tokio::spawn(work).await {
-        Ok(result) => result.map(Response::new),
-        Err(error) => {
-            tracing::error!(%error, "a call failed inside the loader");
-            Err(Status::internal("the call failed inside the loader; its log says more"))
+impl Service {
+    /// Carries a call on when its caller goes away: half a creation or half a kill must not be what is left.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Answer<T> {
+        match self.work.spawn(work).await {
+            Ok(result) => result.map(Response::new),
+            Err(error) => {
+                tracing::error!(%error, "a call failed inside the loader");
+                Err(Status::internal("the call failed inside the loader; its log says more"))
+            }
         }
     }
 }
@@ -69,7 +75,8 @@ impl Loader for Service {
     async fn probe(&self, _: Request<pb::ProbeRequest>) -> Answer<pb::ProbeResponse> {
         let host = Arc::clone(&self.host);
         let without = self.without.clone();
-        to_its_end(async move { Ok(pb::ProbeResponse { capabilities: host.probe().await, without }) }).await
+        self.to_its_end(async move { Ok(pb::ProbeResponse { capabilities: host.probe().await, without }) })
+            .await
     }
 
     async fn create_sandbox(
@@ -79,7 +86,7 @@ impl Loader for Service {
         let request = request.into_inner();
         validate::create(&request).map_err(invalid)?;
         let host = Arc::clone(&self.host);
-        to_its_end(async move { host.create(request).await }).await
+        self.to_its_end(async move { host.create(request).await }).await
     }
 
     async fn start_sandbox(
@@ -88,7 +95,7 @@ impl Loader for Service {
     ) -> Answer<pb::StartSandboxResponse> {
         let name = request.into_inner().name;
         let host = Arc::clone(&self.host);
-        to_its_end(async move {
+        self.to_its_end(async move {
             let sandbox = host.start(&name).await?;
             Ok(pb::StartSandboxResponse { sandbox: Some(sandbox) })
         })
@@ -98,13 +105,13 @@ impl Loader for Service {
     async fn stop_sandbox(&self, request: Request<pb::StopSandboxRequest>) -> Answer<pb::KillReport> {
         let request = request.into_inner();
         let host = Arc::clone(&self.host);
-        to_its_end(async move { host.stop(&request.name, request.grace_ms).await }).await
+        self.to_its_end(async move { host.stop(&request.name, request.grace_ms).await }).await
     }
 
     async fn kill_sandbox(&self, request: Request<pb::KillSandboxRequest>) -> Answer<pb::KillReport> {
         let request = request.into_inner();
         let host = Arc::clone(&self.host);
-        to_its_end(async move {
+        self.to_its_end(async move {
             if request.name.is_empty() {
                 Ok(host.kill_all(&request.reason).await)
             } else {
@@ -134,6 +141,7 @@ impl Loader for Service {
         let Some(first) = inputs.message().await? else {
             return Err(Status::invalid_argument("the first message of an attachment names the sandbox"));
         };
+        let _work = self.work.enter();
         Ok(Response::new(self.host.attach(first, inputs)?))
     }
 
@@ -142,7 +150,8 @@ impl Loader for Service {
         let Some(first) = inputs.message().await? else {
             return Err(Status::invalid_argument("the first message of a command names the sandbox"));
         };
-        Ok(Response::new(self.host.exec(first, inputs).await?))
+        let host = Arc::clone(&self.host);
+        self.to_its_end(async move { host.exec(first, inputs).await }).await
     }
 
     async fn apply_policy(
@@ -154,7 +163,7 @@ impl Loader for Service {
             return Err(Status::invalid_argument("the policy tables are missing"));
         };
         let host = Arc::clone(&self.host);
-        to_its_end(async move {
+        self.to_its_end(async move {
             let epoch = host.apply(&request.name, tables).await?;
             Ok(pb::ApplyPolicyResponse { epoch })
         })
@@ -173,7 +182,7 @@ impl Loader for Service {
         let request = request.into_inner();
         validate::secrets(&request.secrets).map_err(invalid)?;
         let host = Arc::clone(&self.host);
-        to_its_end(async move {
+        self.to_its_end(async move {
             host.put_secrets(&request.name, request.secrets).await?;
             Ok(pb::PutSecretsResponse {})
         })
@@ -186,7 +195,7 @@ impl Loader for Service {
     ) -> Answer<pb::RevokeSecretsResponse> {
         let name = request.into_inner().name;
         let host = Arc::clone(&self.host);
-        to_its_end(async move {
+        self.to_its_end(async move {
             let emptied = host.revoke_secrets(&name).await?;
             Ok(pb::RevokeSecretsResponse { emptied })
         })
