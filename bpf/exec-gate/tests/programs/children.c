@@ -118,8 +118,8 @@ static int kill_held(char **argv) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, signal_number);
-    if (strcmp(argv[2], "ignored") == 0)
-        signal(signal_number, SIG_IGN);
+    // Not as it was inherited: nohup ignores SIGHUP, and a shell ignores SIGINT for what it runs in the background.
+    signal(signal_number, strcmp(argv[2], "ignored") == 0 ? SIG_IGN : SIG_DFL);
     if (strcmp(argv[2], "blocked") == 0)
         sigprocmask(SIG_BLOCK, &set, NULL);
     pid_t child = start(argv + 3, 0);
