@@ -307,16 +307,17 @@ impl ExecHandler {
     // ENOEXEC, unless it became a program meanwhile.
     fn allow_check(&self, request: Request, decision: &pb::Decision) -> Carried {
         let Request { notification, subject, action, process, image, .. } = request;
+        if !notification.is_valid() {
+            return Carried::Gone;
+        }
         let latency = notification.received.elapsed().as_micros() as u64;
+        // Before the answer: what the caller does next may be decided by another thread, and comes after it.
+        self.report(&subject.name, action, process, decision, latency);
         let told = match image.is_text {
             true => notification.respond_errno(libc::ENOEXEC),
             false => notification.respond_continue(),
         };
-        if told.is_err() {
-            return Carried::Gone;
-        }
-        self.report(&subject.name, action, process, decision, latency);
-        Carried::Out
+        if told.is_ok() { Carried::Out } else { Carried::Gone }
     }
 
     /// Refuses the exec. False: nobody waits for it any more.
@@ -340,11 +341,10 @@ impl ExecHandler {
         if notification.is_valid() {
             self.tell(task, &action, decision);
         }
-        let received = notification.received;
-        let told = notification.respond_errno(libc::EACCES).is_ok();
-        let latency = received.elapsed().as_micros() as u64;
+        let latency = notification.received.elapsed().as_micros() as u64;
+        // Before the answer, as in `allow_check`.
         self.report(subject, action, process, decision, latency);
-        told
+        notification.respond_errno(libc::EACCES).is_ok()
     }
 
     /// What a caller is told of a denial.

@@ -1,10 +1,19 @@
 //! The probes on a kernel that has everything.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use clawsec_core::Without;
 use clawsec_core::pb::CapabilityState;
 
+// What a probe has made is not what another one left.
+fn alone() -> MutexGuard<'static, ()> {
+    static PROBING: Mutex<()> = Mutex::new(());
+    PROBING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_probe_finds_its_mechanism_here_and_leaves_nothing_behind() {
+    let _alone = alone();
     let capabilities = clawsec_exec_gate::probe(Without::default());
     let names: Vec<&str> = capabilities.iter().map(|capability| capability.name.as_str()).collect();
     assert_eq!(names, ["bpf.exec_verify", "bpf.lsm", "seccomp.notify", "ptrace.hold"]);
@@ -37,6 +46,7 @@ fn every_probe_finds_its_mechanism_here_and_leaves_nothing_behind() {
 
 #[test]
 fn what_is_left_out_is_replaced_by_the_lesser_one_and_said_and_without_both_nothing_is_there() {
+    let _alone = alone();
     let state = |without, name: &str| {
         let found = clawsec_exec_gate::probe(without);
         let found = found.into_iter().find(|capability| capability.name == name).unwrap();

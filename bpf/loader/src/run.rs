@@ -95,7 +95,11 @@ pub async fn run(options: Options, conversation: Handle) -> Result<(), Failure> 
             Ok(())
         }
     };
-    serving.abort();
+    if !serving.is_finished() {
+        serving.abort();
+        // It has its share of the socket until then.
+        let _ = serving.await;
+    }
     drop(socket);
     let survivors = host.shut_down().await;
     if survivors > 0 {
