@@ -30,8 +30,22 @@ const io = {
   exit: 0,
 };
 
-test.each(leaves(buildProgram(io), []))("docs/cli.md has $name with all its options", ({ name, options }) => {
-  const row = rows.find((line) => new RegExp(`^\\| \`${name}[ \`]`).test(line)) ?? "";
-  expect(row).not.toBe("");
-  expect(options.filter((option) => !option.split("|").some((form) => row.includes(form)))).toEqual([]);
+test.each(leaves(await buildProgram(io), []))(
+  "docs/cli.md has $name with all its options",
+  ({ name, options }) => {
+    const row = rows.find((line) => new RegExp(`^\\| \`${name}[ \`]`).test(line)) ?? "";
+    expect(row).not.toBe("");
+    expect(options.filter((option) => !option.split("|").some((form) => row.includes(form)))).toEqual([]);
+  },
+);
+
+test("each command is there when it is called, also without the others", async () => {
+  const names = (await buildProgram(io)).commands.map((command) => command.name());
+  expect(names).toContain("kill");
+  for (const name of names) {
+    const alone = (await buildProgram(io, name)).commands.map((command) => command.name());
+    expect(alone).toContain(name);
+    expect(alone.length).toBeLessThan(names.length);
+  }
+  expect((await buildProgram(io, "kil")).commands).toHaveLength(names.length);
 });

@@ -2,37 +2,47 @@
 import { Command, CommanderError } from "commander";
 import { escapedJson, escapeText } from "../common/escape.js";
 import { packageVersion } from "../common/paths.js";
-import { addAuditCommands } from "./commands/audit.js";
-import { addDoctorCommand } from "./commands/doctor.js";
-import { addExecCommand } from "./commands/exec.js";
-import { addHoldCommands } from "./commands/holds.js";
-import { addKillCommand } from "./commands/kill.js";
-import { addPolicyCommands } from "./commands/policy/index.js";
-import { addRunCommand } from "./commands/run.js";
-import { addStatusCommands } from "./commands/status.js";
-import { addTuiCommand } from "./commands/tui.js";
-import { addUpCommands } from "./commands/up.js";
 import { EXIT_HELP, Exit, exitOf } from "./exit-codes.js";
 import type { Io } from "./io.js";
 
-/** All commands, writing to `io`. */
-export function buildProgram(io: Io): Command {
+type Add = (program: Command, io: Io) => void;
+
+/** The commands in the order of --help: what brings them, and the names that it adds. */
+const COMMANDS: readonly { readonly names: readonly string[]; readonly load: () => Promise<Add> }[] = [
+  { names: ["up", "down"], load: async () => (await import("./commands/up.js")).addUpCommands },
+  { names: ["run"], load: async () => (await import("./commands/run.js")).addRunCommand },
+  { names: ["exec"], load: async () => (await import("./commands/exec.js")).addExecCommand },
+  {
+    names: ["status", "ps", "reload"],
+    load: async () => (await import("./commands/status.js")).addStatusCommands,
+  },
+  {
+    names: ["holds", "approve", "deny"],
+    load: async () => (await import("./commands/holds.js")).addHoldCommands,
+  },
+  { names: ["kill"], load: async () => (await import("./commands/kill.js")).addKillCommand },
+  { names: ["audit"], load: async () => (await import("./commands/audit.js")).addAuditCommands },
+  {
+    names: ["policy", "explain"],
+    load: async () => (await import("./commands/policy/index.js")).addPolicyCommands,
+  },
+  { names: ["doctor"], load: async () => (await import("./commands/doctor.js")).addDoctorCommand },
+  { names: ["tui"], load: async () => (await import("./commands/tui.js")).addTuiCommand },
+];
+
+/**
+ * The commands, writing to `io`: the one of this name alone, or all where it is undefined or no command's. Most of the
+ * time that `clawsec kill` would take goes into loading what other commands need.
+ */
+export async function buildProgram(io: Io, name?: string): Promise<Command> {
   const program = new Command("clawsec")
     .description("Policy, approvals, audit and kill for AI agents, enforced from outside of them.")
     .version(packageVersion())
     .enablePositionalOptions()
     .showHelpAfterError("(add --help for the options)")
     .addHelpText("after", `\n${EXIT_HELP}`);
-  addUpCommands(program, io);
-  addRunCommand(program, io);
-  addExecCommand(program, io);
-  addStatusCommands(program, io);
-  addHoldCommands(program, io);
-  addKillCommand(program, io);
-  addAuditCommands(program, io);
-  addPolicyCommands(program, io);
-  addDoctorCommand(program, io);
-  addTuiCommand(program, io);
+  const own = COMMANDS.find(({ names }) => name !== undefined && names.includes(name));
+  for (const add of await Promise.all((own ? [own] : COMMANDS).map(({ load }) => load()))) add(program, io);
   for (const command of everyCommand(program)) {
     command.exitOverride().configureOutput({
       writeOut: (text) => io.stdout.write(text),
@@ -50,7 +60,7 @@ export function buildProgram(io: Io): Command {
 
 /** Runs one command line (without node and the script). Returns the exit code; never throws. */
 export async function main(args: readonly string[], io: Io): Promise<number> {
-  const program = buildProgram(io);
+  const program = await buildProgram(io, args[0]);
   try {
     await program.parseAsync([...args], { from: "user" });
     return io.exit;
