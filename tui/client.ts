@@ -25,6 +25,8 @@ export interface Listener {
   audit(records: readonly AuditRecord[]): void;
 }
 
+/** Longest message, as the supervisor's: a sandbox chooses how long the arguments are that are asked about. */
+const messageBytes = 32 * 1024 * 1024;
 const statusEveryMs = 1000;
 const callMs = 5000;
 /** A kill waits until nothing is left. */
@@ -82,7 +84,9 @@ export class Connection {
 
   async #connect(): Promise<void> {
     // A new client each time: an old one waits ever longer between its own attempts.
-    const client = new ControlClient(`unix:${this.#socketPath}`, credentials.createInsecure());
+    const client = new ControlClient(`unix:${this.#socketPath}`, credentials.createInsecure(), {
+      "grpc.max_receive_message_length": messageBytes,
+    });
     this.#client = client;
     try {
       const status = await this.#status(client);

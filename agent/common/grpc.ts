@@ -1,5 +1,12 @@
 /** Small bridges between grpc-js's callbacks and promises, and its errors and sentences. */
-import { type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import {
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import { ControlClient } from "../../proto/gen/clawsec/v1/control.js";
 import { type EventAck, LoaderClient, LoaderService } from "../../proto/gen/clawsec/v1/loader.js";
 
@@ -59,6 +66,13 @@ export function call<Request, Response>(
       else resolve(response);
     });
   });
+}
+
+/** Everything that a stream says until it ends. Rejects when it ends with an error. */
+export async function all<T>(stream: ClientReadableStream<T>): Promise<T[]> {
+  const messages: T[] = [];
+  for await (const message of stream) messages.push(message as T);
+  return messages;
 }
 
 /** True for an error that carries a gRPC status. */

@@ -80,7 +80,7 @@ export function addAuditCommands(program: Command, io: Io): void {
               records.map((record) => cells(io, record)),
             ),
           );
-        if (truncated) say(io, "More matched; see --limit and --after.");
+        if (truncated) say(io, "Older ones matched, too; see --limit and --until.");
       }),
     );
   audit

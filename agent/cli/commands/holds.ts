@@ -5,7 +5,7 @@ import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
 import { outcomeWord } from "../../../proto/words.js";
 import { actionLine } from "../../common/action.js";
 import { escapeText, escapeTo } from "../../common/escape.js";
-import { call } from "../../common/grpc.js";
+import { all, call } from "../../common/grpc.js";
 import { withSupervisor } from "../connect.js";
 import { duration, holdJson } from "../format.js";
 import { colourWord, type Io, print, printJson } from "../io.js";
@@ -33,7 +33,7 @@ export function addHoldCommands(program: Command, io: Io): void {
           return;
         }
         const request = { sandbox: options.sandbox, ended: options.all ?? false };
-        const { holds } = await call(client, client.listHolds, request, TIMEOUT_MS);
+        const holds = await all(client.listHolds(request, { deadline: Date.now() + TIMEOUT_MS }));
         if (options.json) printJson(io, { holds: holds.map(holdJson) });
         else if (holds.length === 0) print(io, "Nothing waits.");
         else {

@@ -3,7 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
+import {
+  type AuditRecord,
+  type QueryAuditRequest,
+  QueryAuditResponse,
+} from "../../../proto/gen/clawsec/v1/control.js";
 import { type Event, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
 import { batchOf, denied, ended, executed } from "../../testing/questions.js";
 import { eventsOf } from "./batch.js";
@@ -258,4 +262,25 @@ describe("query", () => {
     expect(view.query({ ...ALL, limit: 3 }).truncated).toBe(true);
     expect(view.query({ ...ALL, limit: 4 }).truncated).toBe(false);
   });
+});
+
+test("an answer and a page are never more than a message may be, and always get on", () => {
+  const argv = (id: number) => ["x", `${id}`, "\u0001".repeat(120_000)];
+  for (let id = 1; id <= 40; id++) ingest("boot-1", [denied(id, { argv: argv(id) })]);
+  const all = { ...ALL, limit: 10_000 };
+  const { records, truncated } = view.query(all);
+  expect(truncated).toBe(true);
+  expect(records.at(-1)?.id).toBe(40);
+  expect(QueryAuditResponse.encode({ records: [...records], truncated }).finish().length).toBeLessThan(
+    32 * 1024 * 1024,
+  );
+  const rest = view.query({ ...all, beforeId: records[0]?.id ?? 0 });
+  expect(ids(rest.records).at(-1)).toBe((records[0]?.id ?? 0) - 1);
+
+  const seen: number[] = [];
+  for (let page = view.after(ALL, 0, 256); page.records.length > 0; page = view.after(ALL, page.upTo, 256)) {
+    expect(page.records.length).toBeLessThan(40);
+    seen.push(...page.records.map(({ id }) => id));
+  }
+  expect(seen).toEqual(Array.from({ length: 40 }, (_, at) => at + 1));
 });

@@ -4,7 +4,7 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type AuditRecord, QueryAuditRequest } from "../../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
-import { call } from "../../common/grpc.js";
+import { all, call } from "../../common/grpc.js";
 import { denied, question } from "../../testing/questions.js";
 import { World } from "../../testing/world.js";
 
@@ -34,8 +34,7 @@ const refused = async (action: Promise<unknown>): Promise<ServiceError> => {
 };
 const answer = (id: string, verdict: Verdict) =>
   call(world.control, world.control.answerHold, { id, verdict, reason: "", via: "cli" }, 5000);
-const holds = async () =>
-  (await call(world.control, world.control.listHolds, { sandbox: "", ended: false }, 5000)).holds;
+const holds = async () => await all(world.control.listHolds({ sandbox: "", ended: false }));
 const audit = async (kinds: string[]) => {
   const request = QueryAuditRequest.fromPartial({ kinds });
   return (await call(world.control, world.control.queryAudit, request, 5000)).records;

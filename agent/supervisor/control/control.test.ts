@@ -14,7 +14,7 @@ import {
   type RunRequest,
 } from "../../../proto/gen/clawsec/v1/control.js";
 import { type AttachOutput, SandboxState, Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
-import { call } from "../../common/grpc.js";
+import { all, call } from "../../common/grpc.js";
 import { question } from "../../testing/questions.js";
 import { capabilities } from "../../testing/scripted-loader.js";
 import { World } from "../../testing/world.js";
@@ -47,8 +47,7 @@ const refused = async (action: Promise<unknown>): Promise<ServiceError> => {
 };
 const answer = (id: string, verdict: Verdict, fields: Partial<AnswerHoldRequest> = {}) =>
   call(world.control, world.control.answerHold, { id, verdict, reason: "", via: "cli", ...fields }, 5000);
-const holds = async () =>
-  (await call(world.control, world.control.listHolds, { sandbox: "", ended: false }, 5000)).holds;
+const holds = async () => await all(world.control.listHolds({ sandbox: "", ended: false }));
 const audit = async (kinds: string[]) => {
   const request = QueryAuditRequest.fromPartial({ kinds });
   return (await call(world.control, world.control.queryAudit, request, 5000)).records;

@@ -7,7 +7,6 @@ import {
   type HoldChange,
   HoldChangeKind,
   type ListHoldsRequest,
-  type ListHoldsResponse,
   type WatchHoldsRequest,
 } from "../../../proto/gen/clawsec/v1/control.js";
 import { Verdict } from "../../../proto/gen/clawsec/v1/loader.js";
@@ -19,32 +18,65 @@ import type { HoldBook } from "../holds/book.js";
 /** Ended holds that one list has at most. */
 const MAX_ENDED = 200;
 
-export function listHolds(holds: HoldBook, request: ListHoldsRequest): ListHoldsResponse {
-  const open = holds.list(request.sandbox);
-  return { holds: request.ended ? [...open, ...holds.past(request.sandbox, MAX_ENDED)] : open };
+/** The holds of this moment, no faster than they are read. */
+export async function listHolds(
+  holds: HoldBook,
+  call: ServerWritableStream<ListHoldsRequest, Hold>,
+): Promise<void> {
+  const { sandbox, ended } = call.request;
+  const open = holds.list(sandbox);
+  const list = ended ? [...open, ...holds.past(sandbox, MAX_ENDED)] : open;
+  const gone = new Promise<"gone">((resolve) => {
+    for (const event of ["cancelled", "close", "error"]) call.once(event, () => resolve("gone"));
+  });
+  for (const hold of list) {
+    if (call.cancelled) return;
+    if (call.write(hold)) continue;
+    const room = new Promise<"room">((resolve) => call.once("drain", () => resolve("room")));
+    if ((await Promise.race([room, gone])) === "gone") return;
+  }
+  call.end();
 }
 
-/** Every open hold first, then each change. A watcher that does not read is cut off, so that it cannot fill memory. */
+/**
+ * Every open hold first, then each change. A watcher that reads slowly gets of each hold what is latest, and nothing of
+ * one that began and ended meanwhile: what waits for it is never more than what is open, and what it saw open.
+ */
 export function watchHolds(holds: HoldBook, call: ServerWritableStream<WatchHoldsRequest, HoldChange>): void {
   const { sandbox } = call.request;
-  const send = (kind: HoldChangeKind, hold: Hold) => {
+  const waiting = new Map<string, HoldChange>();
+  const shown = new Set<string>();
+  let room = true;
+  let over = false;
+  const changed = (kind: HoldChangeKind, hold: Hold) => {
     if (sandbox !== "" && hold.sandbox !== sandbox) return;
-    if (call.writableLength > 1000) {
-      stop();
-      call.emit("error", {
-        code: status.RESOURCE_EXHAUSTED,
-        details: "The watcher does not read its changes.",
-      });
-      return;
-    }
-    call.write({ kind, hold });
+    if (shown.has(hold.id)) waiting.set(hold.id, { kind, hold });
+    else if (kind === HoldChangeKind.ENDED) waiting.delete(hold.id);
+    else waiting.set(hold.id, { kind: HoldChangeKind.OPENED, hold });
+    write();
   };
-  const stop = () => holds.off("change", send);
-  for (const hold of holds.list(sandbox)) send(HoldChangeKind.OPENED, hold);
-  holds.on("change", send);
+  const write = () => {
+    for (const [id, change] of waiting) {
+      if (!room || over) return;
+      waiting.delete(id);
+      if (change.kind === HoldChangeKind.ENDED) shown.delete(id);
+      else shown.add(id);
+      room = call.write(change);
+    }
+  };
+  const stop = () => {
+    over = true;
+    holds.off("change", changed);
+  };
+  call.on("drain", () => {
+    room = true;
+    write();
+  });
   call.on("cancelled", stop);
   call.on("close", stop);
   call.on("error", stop);
+  for (const hold of holds.list(sandbox)) changed(HoldChangeKind.OPENED, hold);
+  holds.on("change", changed);
 }
 
 /** A person's answer. */

@@ -35,7 +35,7 @@ export function controlService(parts: Parts): EncodedControlServer {
     }),
     attachSandbox: (call) => attachSandbox(parts, call),
     exec: (call) => exec(parts, call),
-    listHolds: unary(log, "ListHolds", (request) => listHolds(holds, request)),
+    listHolds: (call) => void listHolds(holds, call),
     watchHolds: (call) => watchHolds(holds, call),
     answerHold: unary(log, "AnswerHold", async (request, call) => {
       const response = answerHold(holds, request, await socket.caller(call, request.via));

@@ -169,7 +169,7 @@ async function recordedOf(io: Io, options: DiffOptions): Promise<Recorded | unde
       beforeId: 0,
     };
     const { records, truncated } = await call(client, client.queryAudit, request, 60_000);
-    if (truncated) say(io, "Only the last 10000 records are asked about.");
+    if (truncated) say(io, `Only the last ${records.length} records are asked about.`);
     return recordedProbes(records.map(({ facts, timeUs }) => ({ facts: JSON.parse(facts), timeUs })));
   });
 }
