@@ -8,7 +8,7 @@ import {
   ObservedProtocol,
 } from "../../proto/gen/clawsec/v1/loader.js";
 import { operationWord } from "../../proto/words.js";
-import { escapeArgv, escapeTo } from "./escape.js";
+import { escapeArgv, escapeTo, escapeWord } from "./escape.js";
 
 export type Action =
   | { $case: "exec"; value: ExecAction }
@@ -53,7 +53,10 @@ export function actionFromJson(json: unknown): Action | undefined {
 }
 
 function execLine(exec: ExecAction): string {
-  const file = exec.script === "" ? exec.executable : exec.script;
+  // Both are shown: what an interpreter's name or argv[0] says of a script is the caller's word.
+  const by =
+    exec.script === "" || exec.script === exec.executable ? "" : ` (by ${escapeWord(exec.executable, 200)})`;
+  const file = escapeWord(exec.script === "" ? exec.executable : exec.script, 200);
   const argv = exec.argv.length > 0 ? escapeArgv(exec.argv) : "";
   const kind =
     exec.kind === ExecutableKind.ANONYMOUS
@@ -64,7 +67,7 @@ function execLine(exec: ExecAction): string {
   const truncated = exec.argvTruncated ? " (arguments cut)" : "";
   // argv[0] is the caller's word; the file is what runs. Both are shown unless they say the same.
   const check = exec.check ? " (nothing is executed)" : "";
-  return `${escapeTo(file, 200)}${check}${kind}${argv === "" ? "" : ` [${argv}]`}${truncated}`;
+  return `${file}${by}${check}${kind}${argv === "" ? "" : ` [${argv}]`}${truncated}`;
 }
 
 function fileLine(file: FileAction): string {

@@ -40,14 +40,20 @@ export function escapedJson(value: unknown, indent?: number): string {
   return text.replace(UNSAFE, (character) => (character === "\n" ? character : unicodeEscape(character)));
 }
 
+/** One word as in a shell-like line, cut to `limit` characters: in quotes unless no shell would split it. */
+export function escapeWord(word: string, limit: number): string {
+  const safe = escapeTo(word, limit);
+  return /^[\w@%+=:,./-]+$/.test(safe) ? safe : `'${safe.replaceAll("'", "'\\''")}'`;
+}
+
 /** An argv as a shell-like line: words that need it are quoted, unsafe characters escaped. */
 export function escapeArgv(argv: readonly string[], limit = 400): string {
   let length = 0;
   const words: string[] = [];
   for (const word of argv) {
     if (length > limit) break;
-    const safe = escapeTo(word, limit);
-    words.push(/^[\w@%+=:,./-]+$/.test(safe) ? safe : `'${safe.replaceAll("'", "'\\''")}'`);
+    const safe = escapeWord(word, limit);
+    words.push(safe);
     length += safe.length + 1;
   }
   const line = words.join(" ");

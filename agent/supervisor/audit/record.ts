@@ -10,7 +10,7 @@ import {
 } from "../../../proto/gen/clawsec/v1/loader.js";
 import { stateWord, verdictWord } from "../../../proto/words.js";
 import { actionLine } from "../../common/action.js";
-import { escapeArgv, escapeTo } from "../../common/escape.js";
+import { escapeArgv, escapeTo, escapeWord } from "../../common/escape.js";
 
 /** The kinds of records. "lost" says that others are missing. */
 export const KINDS = [
@@ -149,7 +149,7 @@ function execRow(exec: ExecEvent): Partial<NewRecord> & { summary: string } {
 export function loadedLine(exec: ExecEvent): string {
   const deleted = exec.executableDeleted ? " (deleted file)" : "";
   const argv = exec.argv.length > 0 ? ` [${escapeArgv(exec.argv)}]` : "";
-  return `${escapeTo(exec.executable, 200)}${deleted}${argv}${exec.argvTruncated ? " (arguments cut)" : ""}`;
+  return `${escapeWord(exec.executable, 200)}${deleted}${argv}${exec.argvTruncated ? " (arguments cut)" : ""}`;
 }
 
 /** How a process ended: "ended with code 7 after 1.2 s". */
