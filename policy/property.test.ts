@@ -239,6 +239,7 @@ network:
     kind: number,
     execId: text,
     argvHash: text,
+    filesVersion: text,
     executableSha256: text,
     scriptSha256: text,
     nestedScripts: fc.array(text),

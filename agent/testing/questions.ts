@@ -27,6 +27,7 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     kind: ExecutableKind.FILE,
     execId: "exec-1",
     argvHash: "",
+    filesVersion: "",
     executableSha256: "",
     scriptSha256: "",
     nestedScripts: [],

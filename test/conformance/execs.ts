@@ -84,6 +84,7 @@ const NO_FACTS = {
   scriptFileId: "",
   execId: "",
   argvHash: "",
+  filesVersion: "",
   executableSha256: "",
   scriptSha256: "",
   nestedSha256: [] as string[],

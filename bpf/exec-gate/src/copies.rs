@@ -7,6 +7,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Statx;
 
+use crate::cache::Cache;
 use crate::file::status;
 use crate::handover::{Script, absolute};
 use crate::resolve::Found;
@@ -23,6 +24,38 @@ static COPIES: LazyLock<Mutex<HashMap<i32, Copied>>> = LazyLock::new(Mutex::defa
 
 fn copies() -> MutexGuard<'static, HashMap<i32, Copied>> {
     COPIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Contents that are kept in mind for one sandbox (twice this at most).
+const HELD_MAX: usize = 8192;
+
+/// The content of the script that each hold of a sandbox is about. Calls that look the same to a person join one hold, and
+/// one answer lets all of them run: what they read is the same, too. That the file's times are the same does not say so,
+/// since a store into a mapping of it need not change them.
+#[derive(Debug)]
+pub struct Held(Mutex<Cache<String, String>>);
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(Mutex::new(Cache::new(HELD_MAX)))
+    }
+}
+
+impl Held {
+    /// Whether a hold is about this content: the first one that is held under its id, or the same again. `hold`: "" for an
+    /// exec that is not held.
+    pub fn is_as_held(&self, hold: &str, digest: String) -> bool {
+        if hold.is_empty() {
+            return true;
+        }
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = held.get(hold);
+        let is_same = first.as_ref().is_none_or(|first| *first == digest);
+        if first.is_none() {
+            held.put(hold.to_owned(), digest);
+        }
+        is_same
+    }
 }
 
 /// A process that is followed, until this is dropped.

@@ -8,10 +8,12 @@ use clawsec_core::pb;
 use sha2::{Digest, Sha256};
 
 use crate::bpf::abi::ENVIRONMENT_MAX;
+use crate::cache::is_settled;
+use crate::file::FileId;
 use crate::image::{Call, Image};
 use crate::lineage::{Lineage, Record};
 use crate::memory;
-use crate::resolve::{Failure, Kind};
+use crate::resolve::{Failure, Found, Kind};
 use crate::tracee::{self, Task};
 
 fn text(bytes: &[u8]) -> String {
@@ -62,6 +64,26 @@ pub fn action(call: &Call, image: &Image, exec_id: String) -> pb::ExecAction {
         exec_id,
         ..Default::default()
     }
+}
+
+/// Which version of its files an exec is about. `asker`: who asks, for files of which that cannot be told.
+pub fn files_version(files: &[Found], asker: (i32, u64)) -> String {
+    let mut hash = Sha256::new();
+    for FileId { device, inode, changed, modified, size } in files.iter().map(|file| file.id) {
+        hash.update(device.to_le_bytes());
+        for number in [inode, size] {
+            hash.update(number.to_le_bytes());
+        }
+        for (seconds, nanoseconds) in [changed, modified] {
+            hash.update(seconds.to_le_bytes());
+            hash.update(nanoseconds.to_le_bytes());
+        }
+    }
+    if !files.iter().all(|file| is_settled(&file.id)) {
+        hash.update(asker.0.to_le_bytes());
+        hash.update(asker.1.to_le_bytes());
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// Adds the working directory, and the hash over all that is shown of the call.

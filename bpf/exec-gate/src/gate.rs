@@ -18,6 +18,7 @@ use crate::bpf::caller::Callers;
 use crate::bpf::lsm::Chain;
 use crate::bpf::{ExecVerify, FOREIGN, Layers, RING_BYTES};
 use crate::cache::Cache;
+use crate::copies::Held;
 use crate::digest::Digests;
 use crate::error::Error;
 use crate::file::Mounts;
@@ -53,6 +54,7 @@ pub(crate) struct Sandbox {
     pub view: View,
     pub headers: Headers,
     pub verdicts: Mutex<Cache<Vec<u8>, Arc<Verdict>>>,
+    pub held: Held,
     pub digests: Digests,
     pub budget: Budget,
     pub calls: Calls,
@@ -68,6 +70,7 @@ impl Sandbox {
             view: View::default(),
             headers: Headers::default(),
             verdicts: Mutex::new(Cache::new(VERDICTS_MAX)),
+            held: Held::default(),
             digests: Digests::default(),
             budget: Budget::default(),
             calls: Calls::default(),

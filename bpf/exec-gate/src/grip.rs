@@ -73,7 +73,7 @@ impl ExecHandler {
         let by_person = decision.verdict() == pb::Verdict::Hold;
         let (this, decision) = (self.clone(), decision.clone());
         let (request, script) = blocking(move || {
-            let script = this.needs_script(&request, &decision).then(|| this.hand_over(&request));
+            let script = this.needs_script(&request, &decision).then(|| this.hand_over(&request, &decision));
             (request, script)
         })
         .await?;

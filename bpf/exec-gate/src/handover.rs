@@ -49,7 +49,7 @@ impl ExecHandler {
     }
 
     /// Copies the script and puts the copy into the caller. May take some milliseconds. The error is a sentence.
-    pub(crate) fn hand_over(&self, request: &Request) -> Result<Script, String> {
+    pub(crate) fn hand_over(&self, request: &Request, decision: &pb::Decision) -> Result<Script, String> {
         let [script] = request.image.scripts() else { return Err(several(request)) };
         if !cfg!(target_arch = "x86_64") {
             return Err("the policy goes by its script, which the sandbox can change; \
@@ -60,9 +60,16 @@ impl ExecHandler {
         let fail = |why: &dyn std::fmt::Display| format!("the script {named} cannot be copied ({why})");
         let original = status(script.fd.as_fd()).map_err(|error| fail(&error))?;
         let bytes = read(script).map_err(|error| fail(&error))?;
+        let digest = hex(&bytes);
         let expected = &request.action.script_sha256;
-        if !expected.is_empty() && *expected != hex(&bytes) {
+        if !expected.is_empty() && *expected != digest {
             return Err(format!("the script {named} was changed while it was decided about"));
+        }
+        if !self.sandbox.held.is_as_held(&decision.hold_id, digest) {
+            return Err(format!(
+                "the script {named} was changed since the hold that it would have joined was opened; \
+                 try again when that has ended"
+            ));
         }
         let copy = seal(&bytes).map_err(|error| fail(&error))?;
         let spare = request.notification.put_fd(copy.as_fd()).map_err(|error| fail(&error))?;

@@ -68,7 +68,6 @@ impl ExecHandler {
     fn put_and_wait(&self, request: Request) {
         let Some(mut asked) = self.question(request) else { return };
         // A call that can be interrupted is looked after until it is known to have been answered.
-        // A call that can be interrupted is looked after until it is known to have been answered.
         let waits = if self.shared.interruptible { None } else { asked.request.notification.wait_here() };
         let outcome = waits.and_then(|_waits| asked.inquiry.blocking_next_within(SOON));
         match outcome {

@@ -3,8 +3,9 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clawsec_core::pb;
 use common::{World, allow, args, hold};
@@ -199,6 +200,74 @@ fn two_files_that_one_interpreter_reads_are_refused_where_their_content_is_decid
     assert_eq!(ended.stdout, format!("exit {}\n", libc::EACCES), "{ended:?}");
     let ended = world.run(&args([&"run", &"/bin/bash", &world.path("bound")]));
     assert_eq!(ended.stdout, "good\nexit 0\n", "one alone is given as its copy: {ended:?}");
+}
+
+#[test]
+fn what_joins_a_hold_reads_what_is_held_or_nothing() {
+    for changed in [false, true] {
+        let world = World::new(|question| if exec(question).script.is_empty() { allow() } else { hold() });
+        let script = world.path("script");
+        write(&script, "#!/bin/sh\necho good\n");
+        let file = fs::File::options().read(true).write(true).open(&script).unwrap();
+        // SAFETY: the file stays open and as long as it is, and nothing else of this process uses the mapping.
+        let mut memory = unsafe { memmap2::MmapMut::map_mut(&file).unwrap() };
+        // The page is dirty from here on, and later stores into it are seen by nobody.
+        memory.copy_from_slice(b"#!/bin/sh\necho good\n");
+        std::thread::sleep(Duration::from_millis(200));
+        let first = world.start(&args([&"run", &"/bin/sh", &script]));
+        let mut held = world.take_hold();
+        held.wait_held();
+        let before = fs::metadata(&script).unwrap();
+        if changed {
+            memory.copy_from_slice(b"#!/bin/sh\necho evil\n");
+        }
+        let after = fs::metadata(&script).unwrap();
+        assert_eq!(
+            (before.ctime(), before.ctime_nsec(), before.mtime_nsec()),
+            (after.ctime(), after.ctime_nsec(), after.mtime_nsec())
+        );
+        let second = world.start(&args([&"run", &"/bin/sh", &script]));
+        let mut joined = world.take_hold();
+        if changed {
+            assert!(joined.held_or_gone().is_none());
+            let ended = second.wait();
+            assert_eq!(ended.stdout, "exit 13\n", "{ended:?}");
+            assert!(ended.stderr.contains("was changed since the hold"), "{ended:?}");
+        } else {
+            joined.wait_held();
+            joined.decide(pb::Verdict::Allow);
+            assert_eq!(second.wait().stdout, "good\nexit 0\n");
+        }
+        held.decide(pb::Verdict::Allow);
+        assert_eq!(first.wait().stdout, "good\nexit 0\n");
+    }
+}
+
+#[test]
+fn a_question_tells_one_version_of_a_script_from_another() {
+    let world = World::new(|_| allow());
+    let script = world.path("script");
+    write(&script, "#!/bin/sh\necho good\n");
+    let settle = || std::thread::sleep(Duration::from_millis(200));
+    let versions = |times: usize| {
+        for _ in 0..times {
+            world.run(&args([&"run", &script]));
+        }
+        let all = world.execs().into_iter().filter(|exec| !exec.script.is_empty());
+        all.map(|exec| exec.files_version).collect::<Vec<_>>()
+    };
+    settle();
+    let first = versions(2);
+    edit(&script, "#!/bin/sh\necho evil\n");
+    settle();
+    let all = versions(2);
+    let [same, again, edited, edited_again] = &all[..] else { panic!("{first:?} {all:?}") };
+    assert_eq!((same, edited), (again, edited_again));
+    assert_ne!(same, edited);
+    // Of what changed just now it cannot be told.
+    write(&script, "#!/bin/sh\necho evil\n");
+    let all = versions(2);
+    assert_ne!(all[all.len() - 1], all[all.len() - 2]);
 }
 
 #[test]

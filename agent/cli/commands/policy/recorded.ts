@@ -21,6 +21,7 @@ const PASSING: ReadonlySet<string> = new Set([
   "fileId",
   "scriptFileId",
   "argvHash",
+  "filesVersion",
   "requestedPath",
   "rule",
   "timeMs",
