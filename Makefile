@@ -72,7 +72,7 @@ chaos: ## Kill each part at the worst moment
 
 .PHONY: test-vm
 test-vm: build ## Run the tests on other kernels, in virtual machines (part of make test, too)
-	@vitest run --project e2e test/vm
+	@vitest run --project vm
 
 .PHONY: fuzz
 fuzz: deps $(GENERATED) ## Read a million bad policies

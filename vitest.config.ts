@@ -1,8 +1,9 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Two projects, because they may not be mixed: unit tests touch nothing outside their process and a temporary
- * folder and run side by side; end-to-end tests start loaders and sandboxes, so one file runs after the other.
+ * Three projects, because they may not be mixed: unit tests touch nothing outside their process and a temporary folder and
+ * run side by side; end-to-end tests start loaders and sandboxes, so one file runs after the other; so it is with tests in
+ * virtual machines, which may run beside the unit tests.
  */
 export default defineConfig({
   test: {
@@ -27,7 +28,16 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
-          include: ["test/{e2e,openclaw,vm}/**/*.test.ts", "test/{conformance,escape}/*.e2e.test.ts"],
+          include: ["test/{e2e,openclaw}/**/*.test.ts", "test/{conformance,escape}/*.e2e.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "vm",
+          include: ["test/vm/**/*.test.ts"],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,

@@ -35,7 +35,8 @@ const counts = await runSteps([
   ...lintSteps,
   cargoUnit,
   cargoIntegration,
-  vitest("TypeScript unit tests", "unit"),
+  // A machine that is emulated has one processor, and so do the tests beside it.
+  [vitest("TypeScript unit tests", "unit", ["--maxWorkers=1"]), vitest("tests in virtual machines", "vm")],
   vitest("end-to-end tests", "e2e"),
   leakStep(before),
 ]);

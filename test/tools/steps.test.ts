@@ -18,6 +18,26 @@ test("a step that crashes counts as a failure under its name, and the next one s
   expect(printed.at(-1)).toBe("failed steps: crashing");
 });
 
+test("steps of an inner list run side by side, and each of them counts", async () => {
+  let other: (() => void) | undefined;
+  const met = new Promise<void>((resolve) => {
+    other = resolve;
+  });
+  const waits: Step = { name: "waits", run: () => met.then(() => passed) };
+  const comes: Step = {
+    name: "comes",
+    run: async () => {
+      other?.();
+      return skipped("why");
+    },
+  };
+  const printed: string[] = [];
+  const counts = await runSteps([[waits, comes, crashing], good], (text) => printed.push(text));
+  expect(line(counts)).toBe("2 passed, 1 failed, 1 skipped");
+  expect(printed.at(-1)).toBe("failed steps: crashing");
+  expect(printed.at(-3)).toBe("==> good");
+});
+
 test("each step's duration is printed", async () => {
   const printed: string[] = [];
   await runSteps([good, { name: "left out", run: async () => skipped("why") }], (text) => printed.push(text));

@@ -59,30 +59,37 @@ export function commandStep(name: string, command: readonly string[], cwd = ""):
 }
 
 /**
- * Runs the steps one after the other and adds up what they count. A step that throws counts as one failure
- * under its name, and the next one still runs.
+ * Runs the steps one after the other, those of an inner list side by side, and adds up what they count. A step that
+ * throws counts as one failure under its name, and the next one still runs.
  */
 export async function runSteps(
-  steps: readonly Step[],
+  steps: readonly (Step | readonly Step[])[],
   print: (text: string) => void = console.log,
 ): Promise<Counts> {
   let total: Counts = nothing.counts;
   const failures: string[] = [];
-  for (const step of steps) {
-    print(`==> ${step.name}`);
-    const started = performance.now();
-    let result: StepResult;
-    try {
-      result = await step.run();
-    } catch (error) {
-      result = failed(`crashed: ${error instanceof Error ? error.message : String(error)}`);
+  for (const group of steps.map((step) => [step].flat())) {
+    const results = await Promise.all(group.map((step) => runStep(step, print)));
+    for (const [index, { counts }] of results.entries()) {
+      if (counts.failed > 0) failures.push(group[index]?.name ?? "");
+      total = add(total, counts);
     }
-    for (const note of result.notes) print(note);
-    const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    print(`<== ${step.name}: ${line(result.counts)} in ${seconds} s`);
-    if (result.counts.failed > 0) failures.push(step.name);
-    total = add(total, result.counts);
   }
   if (failures.length > 0) print(`failed steps: ${failures.join(", ")}`);
   return total;
+}
+
+async function runStep(step: Step, print: (text: string) => void): Promise<StepResult> {
+  print(`==> ${step.name}`);
+  const started = performance.now();
+  let result: StepResult;
+  try {
+    result = await step.run();
+  } catch (error) {
+    result = failed(`crashed: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  for (const note of result.notes) print(note);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  print(`<== ${step.name}: ${line(result.counts)} in ${seconds} s`);
+  return result;
 }

@@ -78,7 +78,7 @@ function cargoTest(options: readonly string[]) {
 }
 
 /** The tests of one project of vitest.config.ts. */
-export function vitest(name: string, project: string): Step {
+export function vitest(name: string, project: string, options: readonly string[] = []): Step {
   return {
     name,
     async run() {
@@ -94,6 +94,7 @@ export function vitest(name: string, project: string): Step {
         "--reporter=default",
         "--reporter=json",
         `--outputFile.json=${report}`,
+        ...options,
       ];
       const outcome = await run(command, { live: true, timeoutMs: 40 * minutes });
       return countVitest(existsSync(report) ? readFileSync(report, "utf8") : undefined, outcome);

@@ -47,7 +47,12 @@ run() { # NAME COMMAND ARGUMENT
   ${clawsec} run -p "$1.yaml" --name "$1" --var workspace=/run/ws -- /bin/sh -c "$2" "$3" 2>&1 || code=$?
   echo "@@ $code"
 }
-run rules 'id -u; ls /; echo "ls $?"; uname; echo "uname $?"' &
+run rules 'id -u; ls /; echo "ls $?"; echo >/run/ws/asks; uname; echo "uname $?"' &
+# Each look at the holds is a process of some seconds here, and takes them from the one that is about to ask.
+for _ in $(seq 120); do
+  [ ! -e ws/asks ] || break
+  sleep 1
+done
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
   ${clawsec} holds --json >holds 2>/dev/null || true
   id=$(sed -n 's/.*"id":"\\([^"]*\\)".*/\\1/p' holds)
