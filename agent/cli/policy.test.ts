@@ -58,6 +58,27 @@ describe("check", () => {
     expect(document.diagnostics[0]).toMatchObject({ code: "shadowed", rule: "exec/b", severity: "warning" });
   });
 
+  test("a command of its own that the policy denies, or a health check that it holds, is a warning", async () => {
+    const own = (action: string, rest = "") =>
+      `apiVersion: clawsec/v1\nkind: Policy\nmetadata: { name: own }\nsandbox:\n  command: [/tools/real, run]\n  healthCheck: { command: [/tools/real, ok] }\n  mounts:\n    - { source: ${folder}/tools, target: /tools, mode: ro }\n${rest}exec:\n  - { id: own, executable: /tools/real, action: ${action} }\n`;
+    const codes = async (name: string, text: string) =>
+      (await json("check", file(name, text))).diagnostics.map(({ code, rule }: Record<string, string>) => [
+        code,
+        rule,
+      ]);
+    expect(await codes("own-denied.yaml", own("deny"))).toEqual([
+      ["command-denied", "exec/own"],
+      ["command-denied", "exec/own"],
+    ]);
+    expect(await codes("own-held.yaml", own("hold"))).toEqual([["check-held", "exec/own"]]);
+    expect(await codes("own-allowed.yaml", own("allow"))).toEqual([]);
+    // Not on this host, as far as can be told.
+    const away = own("deny")
+      .replace("[/tools/real, run]", "[nowhere]")
+      .replace("[/tools/real, ok]", "[nowhere]");
+    expect(await codes("own-away.yaml", away)).toEqual([]);
+  });
+
   test("a rule about a link on this host is named with what the link leads to", async () => {
     const path = policy("link", "exec:\n  - { id: a, executable: /tools/link, action: allow }\n");
     expect((await cli("check", path)).out).toContain("leads through a link to /tools/real");

@@ -15,6 +15,7 @@ import {
   readPolicy,
   safe,
 } from "./load.js";
+import { lintOwnCommands } from "./own-commands.js";
 
 interface CheckOptions extends PolicyOptions {
   readonly strict?: boolean;
@@ -56,7 +57,7 @@ async function check(io: Io, file: string, options: CheckOptions): Promise<void>
         ? refusedAnywhere(policy)
         : (await compileLocally(io, policy, capabilities)).diagnostics),
     );
-    found.push(...lint(policy, { host: hostView() }));
+    found.push(...lint(policy, { host: hostView() }), ...(await lintOwnCommands(policy)));
   }
   const errors = found.filter(({ severity }) => severity === "error").length;
   const warnings = found.length - errors;

@@ -136,7 +136,7 @@ const CODE_WORDS: Readonly<Record<ExecCodeName, string>> = {
  * What the policy says otherwise of the same program where it is an interpreter: which code its arguments name, the
  * loader finds out at run time and nobody here.
  */
-function byCode(
+export function byCode(
   { subject, process, action }: Action,
   said: Evaluation,
   evaluate: (action: Action) => Evaluation,
