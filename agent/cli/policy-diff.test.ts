@@ -33,7 +33,7 @@ describe("diff", () => {
   });
 
   test("recorded actions are asked again", async () => {
-    const record = (argv: string[], executable = "/tools/real") => ({
+    const record = (argv: string[], executable = "/tools/real", cut = false) => ({
       timeUs: 1_700_000_000_000_000,
       facts: {
         sandbox: "box",
@@ -41,6 +41,7 @@ describe("diff", () => {
         decision: {
           exec: { executable, argv, kind: "EXECUTABLE_KIND_FILE", cwd: "/work" },
           verdict: "VERDICT_DENY",
+          cut,
         },
       },
     });
@@ -49,6 +50,8 @@ describe("diff", () => {
       record(["real", "push", "x"]),
       record(["real", "pull"]),
       { facts: {} },
+      // Asked again, it would be another action.
+      record(["real", "push", "y"], "/tools/real", true),
     ];
     const whole = file("audit.json", JSON.stringify({ records, truncated: false }));
     const lines = file("audit.jsonl", records.map((r) => JSON.stringify(r)).join("\n"));
@@ -66,6 +69,8 @@ describe("diff", () => {
         ],
       });
     }
+    const told = await cli("diff", older(), newer(), "--audit", whole);
+    expect(told.err).toContain("1 record had no action, or not a whole one");
     expect((await cli("diff", older(), newer(), "--audit", "/nonexistent")).code).toBe(1);
     expect((await cli("diff", older(), newer(), "--audit", file("bad.jsonl", "{"))).code).toBe(1);
     expect((await cli("diff", older(), newer(), "--audit", whole, "--recorded")).code).toBe(2);

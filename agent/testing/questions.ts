@@ -107,6 +107,7 @@ export function denied(sequence: number, fields: Partial<ExecAction> = {}, rule 
         questionId: sequence,
         execUnseen: false,
         enterSubject: "",
+        cut: false,
       },
     },
   };

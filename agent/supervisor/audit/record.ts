@@ -171,7 +171,7 @@ function lostLine({ way, count, sinceUs, untilUs }: LostEvent): string {
 }
 
 function decisionLine(action: string, decision: DecisionEvent): string {
-  const { verdict, observed, observedRule, message, execUnseen } = decision;
+  const { verdict, observed, observedRule, message, execUnseen, cut } = decision;
   const word = verdictWord(verdict) || "deny";
   const by = observedRule === "" ? "" : ` by ${escapeTo(observedRule, 100)}`;
   const would =
@@ -179,5 +179,6 @@ function decisionLine(action: string, decision: DecisionEvent): string {
       ? ` (would be: ${verdictWord(observed)}${by})`
       : "";
   const unseen = execUnseen ? " (it did not happen, or was not seen)" : "";
-  return `${word}${would} ${action}${unseen}${message === "" ? "" : `: ${escapeTo(message, 300)}`}`;
+  const shortened = cut ? " (arguments cut)" : "";
+  return `${word}${would} ${action}${shortened}${unseen}${message === "" ? "" : `: ${escapeTo(message, 300)}`}`;
 }

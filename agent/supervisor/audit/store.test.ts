@@ -258,6 +258,16 @@ describe("query", () => {
     ]);
   });
 
+  test("a denial that was told only in part says so", () => {
+    const event = denied(1);
+    if (event.kind?.$case === "decision") event.kind.value.cut = true;
+    ingest("boot-4", [event, denied(2)]);
+    expect(find({ afterId: 4 }).map(({ summary }) => summary)).toEqual([
+      "deny /usr/bin/git [git push] (arguments cut): git may not push",
+      "deny /usr/bin/git [git push]: git may not push",
+    ]);
+  });
+
   test("says when more matched than were returned, and only then", () => {
     expect(view.query({ ...ALL, limit: 3 }).truncated).toBe(true);
     expect(view.query({ ...ALL, limit: 4 }).truncated).toBe(false);

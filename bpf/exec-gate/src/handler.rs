@@ -409,6 +409,7 @@ pub(crate) fn decided(
         action: Some(pb::decision_event::Action::Exec(action)),
         enter_subject: decision.enter_subject.clone(),
         exec_unseen: false,
+        cut: false,
     };
     let sandbox = scope.sandbox.clone();
     Decided { sandbox, subject: subject.to_owned(), process, decision }

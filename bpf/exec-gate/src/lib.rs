@@ -43,6 +43,7 @@ mod handover;
 mod hold;
 mod image;
 mod interpreter;
+mod length;
 mod lineage;
 pub mod memory;
 pub mod notify;

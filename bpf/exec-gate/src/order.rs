@@ -11,6 +11,7 @@ use clawsec_core::{EventSink, pb};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::Error;
+use crate::length::Allowances;
 use crate::sys;
 
 /// BPF takes the time of an event before it puts it into the ring: by this much later, it is there.
@@ -25,6 +26,7 @@ const READ_TOGETHER_NS: u64 = 20_000;
 /// Takes events of all threads; one thread tells them.
 pub struct Order {
     sink: Arc<dyn EventSink>,
+    allowances: Allowances,
     bell: OwnedFd,
     state: Mutex<State>,
     changed: Condvar,
@@ -47,7 +49,13 @@ impl Order {
     pub fn new(sink: Arc<dyn EventSink>) -> Result<Self, Error> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = bell.map_err(|error| Error::io("no eventfd for the events")(error.into()))?;
-        Ok(Self { sink, bell, state: Mutex::default(), changed: Condvar::new() })
+        Ok(Self {
+            sink,
+            allowances: Allowances::default(),
+            bell,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -71,7 +79,8 @@ impl Order {
     }
 
     // The moment is taken under the lock, so that nothing older comes after `tell` has looked.
-    fn push(&self, state: &mut State, moment: u64, event: pb::Event) {
+    fn push(&self, state: &mut State, moment: u64, mut event: pb::Event) {
+        self.allowances.shorten(&mut event);
         if state.waiting.len() < WAITING_MAX {
             state.waiting.push((moment, event));
         } else {
@@ -148,6 +157,7 @@ impl EventSink for Order {
         let mut state = self.lock();
         if state.ended {
             drop(state);
+            self.allowances.shorten(&mut event);
             self.sink.emit(event);
             return;
         }

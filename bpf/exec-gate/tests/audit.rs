@@ -397,3 +397,34 @@ fn what_is_allowed_refused_and_ended_is_told_in_the_order_in_which_it_happened()
         }
     }
 }
+
+#[test]
+fn a_storm_of_long_calls_is_told_whole_until_the_allowance_of_its_sandbox_is_used_up() {
+    let is_long = |argv: &[String]| argv.iter().any(|argument| argument.len() > 100_000);
+    let world = World::new(move |question| match &question.action {
+        Some(pb::question::Action::Exec(exec)) if is_long(&exec.argv) => deny(),
+        _ => allow(),
+    });
+    let long = "x".repeat(100_001);
+    let count = 80;
+    for _ in 0..count {
+        assert_eq!(world.run(&args([&"run", &"/bin/true", &long])).stdout, "exit 13\n");
+    }
+    assert_eq!(world.run(&args([&"run", &"/bin/true", &"short"])).stdout, "exit 0\n");
+    world.gate().settle();
+    let events = world.sink.events.lock().unwrap();
+    let told = events.iter().filter_map(common::decided).filter_map(|decision| match &decision.action {
+        Some(pb::decision_event::Action::Exec(exec)) => Some((exec.clone(), decision.cut)),
+        _ => None,
+    });
+    let (long, short): (Vec<_>, Vec<_>) = told
+        .filter(|(exec, _)| exec.executable.ends_with("/true"))
+        .partition(|(exec, _)| exec.argv[1].len() > 5);
+    let (cut, whole): (Vec<_>, Vec<_>) = long.into_iter().partition(|(_, cut)| *cut);
+    // Each is told; the first 40 or so whole.
+    assert_eq!((cut.len() + whole.len(), short.len()), (count, 1));
+    assert!(whole.len() >= 30 && cut.len() >= 10, "{} {}", whole.len(), cut.len());
+    assert!(whole.iter().all(|(exec, _)| is_long(&exec.argv)));
+    assert!(cut.iter().all(|(exec, _)| exec.argv[1].len() < 8192 && exec.argv_hash == whole[0].0.argv_hash));
+    assert!(short.iter().all(|(exec, cut)| exec.argv[1] == "short" && !cut));
+}

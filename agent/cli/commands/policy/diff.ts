@@ -94,7 +94,10 @@ async function diff(io: Io, first: string, second: string, options: DiffOptions)
       print(io, `${counted(recorded.probes.length, "recorded action")}: ${total(byAudit)}`);
       for (const group of byAudit) print(io, groupLines(io, group));
       if (recorded.unread > 0)
-        say(io, `${counted(recorded.unread, "record")} had no action in the form of this version.`);
+        say(
+          io,
+          `${counted(recorded.unread, "record")} had no action, or not a whole one, in the form of this version.`,
+        );
     }
     const all = complete ? "" : " (more rules than probes: not all are asked about fully)";
     print(io, `${counted(probes.length, "generated action")}: ${total(byProbes)}${all}`);

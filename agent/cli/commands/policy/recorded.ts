@@ -45,7 +45,8 @@ function probeOf(facts: object, timeUs: number): Probe | undefined {
   try {
     const event = Event.fromJSON(facts);
     const told = decisionOf(event);
-    if (told?.decision.action === undefined) return undefined;
+    // What was told only in part cannot be asked about again.
+    if (told?.decision.action === undefined || told.decision.cut) return undefined;
     const timeMs = Number.isFinite(timeUs) && timeUs > 0 ? Math.floor(timeUs / 1000) : undefined;
     const { subject } = event;
     return { action: { subject, process: told.process, action: told.decision.action }, timeMs };
