@@ -239,7 +239,7 @@ network:
     kind: number,
     execId: text,
     argvHash: text,
-    filesVersion: text,
+    contextHash: text,
     executableSha256: text,
     scriptSha256: text,
     nestedScripts: fc.array(text),

@@ -27,7 +27,7 @@ export function exec(fields: Partial<ExecAction> = {}): ExecAction {
     kind: ExecutableKind.FILE,
     execId: "exec-1",
     argvHash: "",
-    filesVersion: "",
+    contextHash: "",
     executableSha256: "",
     scriptSha256: "",
     nestedScripts: [],

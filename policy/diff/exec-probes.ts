@@ -52,7 +52,7 @@ export function execAction(policy: Policy, subject: string, facts: Facts): Actio
     kind: KINDS[facts.kind ?? "file"],
     execId: "",
     argvHash: "",
-    filesVersion: "",
+    contextHash: "",
     executableSha256: sha256 || "0".repeat(64),
     scriptSha256: script === "" ? "" : "0".repeat(64),
     nestedScripts: [],

@@ -180,7 +180,7 @@ function readExec(context: Context, node: Node, fields: Fields | undefined): Fac
       kind: EXEC_KINDS[kind],
       execId: "",
       argvHash: "",
-      filesVersion: "",
+      contextHash: "",
       executableSha256: script === "" ? hash : "",
       scriptSha256: script === "" ? "" : hash,
       nestedScripts: [],

@@ -52,7 +52,7 @@ export function exec(facts: Partial<ExecAction>, subject = "main"): Action {
     kind: ExecutableKind.FILE,
     execId: "x1",
     argvHash: "",
-    filesVersion: "",
+    contextHash: "",
     executableSha256: "",
     scriptSha256: "",
     nestedScripts: [],

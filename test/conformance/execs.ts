@@ -84,7 +84,7 @@ const NO_FACTS = {
   scriptFileId: "",
   execId: "",
   argvHash: "",
-  filesVersion: "",
+  contextHash: "",
   executableSha256: "",
   scriptSha256: "",
   nestedSha256: [] as string[],

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 use clawsec_core::pb;
 use sha2::{Digest, Sha256};
 
-use crate::bpf::abi::ENVIRONMENT_MAX;
+use crate::bpf::abi::{ENVIRONMENT_MAX, Hashed};
 use crate::cache::is_settled;
-use crate::file::FileId;
+use crate::file::{FileId, encode, status};
 use crate::image::{Call, Image};
 use crate::lineage::{Lineage, Record};
 use crate::memory;
-use crate::resolve::{Failure, Found, Kind};
+use crate::resolve::{Cwd, Failure, Found, Kind};
 use crate::tracee::{self, Task};
 
 fn text(bytes: &[u8]) -> String {
@@ -66,8 +67,13 @@ pub fn action(call: &Call, image: &Image, exec_id: String) -> pb::ExecAction {
     }
 }
 
-/// Which version of its files an exec is about. `asker`: who asks, for files of which that cannot be told.
-pub fn files_version(files: &[Found], asker: (i32, u64)) -> String {
+/// Hash of what an exec goes by beside what is shown of it. `asker`: who asks, where that cannot be told.
+pub fn context_hash(
+    files: &[Found],
+    cwd: Option<&Cwd>,
+    environment: Option<Hashed>,
+    asker: (i32, u64),
+) -> String {
     let mut hash = Sha256::new();
     for FileId { device, inode, changed, modified, size } in files.iter().map(|file| file.id) {
         hash.update(device.to_le_bytes());
@@ -79,7 +85,18 @@ pub fn files_version(files: &[Found], asker: (i32, u64)) -> String {
             hash.update(nanoseconds.to_le_bytes());
         }
     }
-    if !files.iter().all(|file| is_settled(&file.id)) {
+    // Not its times: what is in the folder is not what is asked about.
+    let folder = cwd.and_then(|cwd| status(cwd.fd.as_fd()).ok());
+    if let Some(folder) = &folder {
+        hash.update(encode(folder.stx_dev_major, folder.stx_dev_minor).to_le_bytes());
+        hash.update(folder.stx_ino.to_le_bytes());
+    }
+    if let Some(Hashed { hash: keyed, length }) = environment {
+        hash.update(keyed.to_le_bytes());
+        hash.update(length.to_le_bytes());
+    }
+    let is_known = folder.is_some() && environment.is_some() && files.iter().all(|file| is_settled(&file.id));
+    if !is_known {
         hash.update(asker.0.to_le_bytes());
         hash.update(asker.1.to_le_bytes());
     }

@@ -214,8 +214,7 @@ impl ExecHandler {
         let lineage = &self.shared.lineage;
         let id = if request.check { String::new() } else { lineage.id(request.exec) };
         let action = facts::action(&request.call, &request.image, id);
-        let files_version = facts::files_version(&request.image.files, (request.task.tid, request.parent));
-        request.action = pb::ExecAction { check: request.check, files_version, ..action };
+        request.action = pb::ExecAction { check: request.check, ..action };
         let record = lineage.record(request.parent);
         request.process = facts::process(lineage, &request.task, request.parent, record.as_ref());
         let tid = request.task.tid;

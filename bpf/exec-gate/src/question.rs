@@ -51,6 +51,12 @@ impl ExecHandler {
             }
             Err(Failure::Refused(message)) => return self.deny_itself(request, &message),
         }
+        request.action.context_hash = facts::context_hash(
+            &request.image.files,
+            request.cwd.as_ref(),
+            request.environment,
+            (request.task.tid, request.parent),
+        );
         self.shared.lineage.describe_ancestors(request.parent, &mut request.process);
         if self.lacks_digests(&request) && !self.show_known_digests(&mut request) {
             let this = self.clone();

@@ -306,3 +306,27 @@ fn what_was_observed_is_in_the_events_of_allowed_cached_and_held_execs() {
         ]
     );
 }
+
+#[test]
+fn a_question_tells_apart_what_nobody_is_shown() {
+    let world = World::new(|_| allow());
+    let folder = world.path("folder");
+    let run = |value: &str| {
+        fs::create_dir_all(&folder).unwrap();
+        let line = format!("cd {} && X={value} exec /bin/true x", folder.display());
+        assert_eq!(world.run(&args([&"run", &"/bin/sh", &"-c", &line])).stdout, "exit 0\n");
+        let exec =
+            world.execs().into_iter().rfind(|exec| exec.argv.len() == 2 && exec.argv[1] == "x").unwrap();
+        (exec.context_hash, exec.argv_hash, exec.environment_names, exec.cwd)
+    };
+    let (first, other, again) = (run("1"), run("2"), run("1"));
+    assert_eq!(first, again);
+    assert_ne!(first.0, other.0);
+    fs::rename(&folder, world.path("away")).unwrap();
+    let elsewhere = run("1");
+    assert_ne!(first.0, elsewhere.0);
+    // What is shown is the same each time.
+    for run in [&other, &elsewhere] {
+        assert_eq!((&run.1, &run.2, &run.3), (&first.1, &first.2, &first.3));
+    }
+}

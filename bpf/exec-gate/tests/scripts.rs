@@ -254,7 +254,7 @@ fn a_question_tells_one_version_of_a_script_from_another() {
             world.run(&args([&"run", &script]));
         }
         let all = world.execs().into_iter().filter(|exec| !exec.script.is_empty());
-        all.map(|exec| exec.files_version).collect::<Vec<_>>()
+        all.map(|exec| exec.context_hash).collect::<Vec<_>>()
     };
     settle();
     let first = versions(2);

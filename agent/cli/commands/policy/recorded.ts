@@ -21,7 +21,7 @@ const PASSING: ReadonlySet<string> = new Set([
   "fileId",
   "scriptFileId",
   "argvHash",
-  "filesVersion",
+  "contextHash",
   "requestedPath",
   "rule",
   "timeMs",
