@@ -3,6 +3,7 @@
 
 import { spawnSync } from "node:child_process";
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { ConfinedProbe } from "./confined.ts";
 import type { Finding, Job, Operation, Report, Step, Verdict } from "./operations.ts";
 import { needs } from "./operations.ts";
@@ -32,8 +33,11 @@ async function report(job: Job, folder: string): Promise<Report> {
   console.error(`${job.profileName} in ${folder}, ${job.operations.length} operations`);
   const file = `${folder}/profile`;
   writeFileSync(file, job.profile);
-  // No cache; and no abstractions of the host, as clawsec's profiles include nothing.
-  const options = ["--skip-cache", "--skip-read-cache", "--base", folder, "--replace", file];
+  // No cache; and no abstractions of the host, as clawsec's profiles include nothing. The features are those that Debian's
+  // /etc/apparmor/parser.conf names: without them the parser leaves rules about the network out.
+  const features = join(dirname(parser), "features");
+  const options = ["--skip-cache", "--skip-read-cache", "--policy-features", features, "--base", folder];
+  options.push("--replace", file);
   const loaded = spawnSync(parser, options, { encoding: "utf8", timeout: 20_000 });
   if (loaded.status !== 0)
     return { outcome: "profile refused", message: loaded.stderr || (loaded.error?.message ?? "no message") };
