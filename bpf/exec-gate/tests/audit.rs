@@ -315,7 +315,8 @@ fn burst(world: &World, count: u64, argument: &str) -> (u64, u64, u64, u64) {
         &argument,
         &"of-the-burst",
     ]));
-    assert_eq!(ended.stdout, format!("made {count}\n"), "{ended:?}");
+    let counters = world.gate().counters();
+    assert_eq!(ended.stdout, format!("made {count}\n"), "{ended:?} {counters:?}");
     // Longer than a missing event is waited for.
     std::thread::sleep(Duration::from_millis(2500));
     world.gate().settle();

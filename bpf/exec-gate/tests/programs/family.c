@@ -101,9 +101,9 @@ int main(int argc, char **argv) {
                 execv(rest[1], rest + 1);
                 _exit(100);
             }
-            int status;
+            int status = -1;
             if (child < 0 || waitpid(child, &status, 0) < 0 || status) {
-                printf("number %d failed\n", i);
+                printf("number %d failed: process %d, status %d, %s\n", i, child, status, strerror(errno));
                 return 1;
             }
         }
