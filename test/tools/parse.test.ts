@@ -23,6 +23,13 @@ test("a failed cargo test counts once and is named", () => {
   expect(result.notes).toEqual(["failed: a::b"]);
 });
 
+test("a failed cargo test is noted with what it wrote", () => {
+  const text = `${bad}failures:\n\n---- a::b stdout ----\n\nthread 'a::b' panicked at src/lib.rs:3:5:\nno luck\n\n\nfailures:\n    a::b\n`;
+  expect(countCargo(outcome({ code: 101, stdout: text, stderr: running })).notes).toEqual([
+    "failed: a::b: thread 'a::b' panicked at src/lib.rs:3:5:\nno luck",
+  ]);
+});
+
 test("a cargo test program that dies without a result counts as a failure", () => {
   const result = countCargo(outcome({ code: 101, stdout: good, stderr: running + running }));
   expect(result.counts).toEqual({ passed: 3, failed: 1, skipped: 1 });
@@ -80,6 +87,16 @@ test("a failed vitest test counts once, not again for its file", () => {
   const result = countVitest(report({ numFailedTests: 1, testResults }), outcome({ code: 1 }));
   expect(result.counts.failed).toBe(1);
   expect(result.notes).toEqual(["failed: says no (a.test.ts)"]);
+});
+
+test("a failed vitest test is noted with its message, cut when it is long", () => {
+  const note = (message: string) => {
+    const assertionResults = [{ fullName: "says no", status: "failed", failureMessages: [message] }];
+    const testResults = [{ name: "a.test.ts", status: "failed", assertionResults }];
+    return countVitest(report({ numFailedTests: 1, testResults }), outcome({ code: 1 })).notes;
+  };
+  expect(note("expected 1 to be 2")).toEqual(["failed: says no (a.test.ts): expected 1 to be 2"]);
+  expect(note("x".repeat(5000))).toEqual([`failed: says no (a.test.ts): ${"x".repeat(1000)}…`]);
 });
 
 test("a vitest run without a report, or that ends badly with all tests passed, counts as a failure", () => {

@@ -1,6 +1,9 @@
 import type { Outcome } from "./exec.ts";
 import { add, type Counts, type StepResult } from "./steps.ts";
 
+/** Characters of a failed test's message that a note has at most. */
+const MAX_MESSAGE = 1000;
+
 /**
  * Counts the tests of a `cargo test --no-fail-fast` run.
  *
@@ -16,8 +19,8 @@ export function countCargo(outcome: Outcome): StepResult {
     finished += 1;
     counts = add(counts, { passed: Number(ok), failed: Number(bad), skipped: Number(ignored) });
   }
-  for (const [, name] of outcome.stdout.matchAll(/^test (.+) \.\.\. FAILED$/gm))
-    notes.push(`failed: ${name}`);
+  for (const [, name = ""] of outcome.stdout.matchAll(/^test (.+) \.\.\. FAILED$/gm))
+    notes.push(`failed: ${name}${why(panics(outcome.stdout, name))}`);
   const started = [...outcome.stderr.matchAll(/^\s+(?:Running|Doc-tests) .*$/gm)].length;
   if (started > finished) {
     const crashed = started - finished;
@@ -25,6 +28,12 @@ export function countCargo(outcome: Outcome): StepResult {
     notes.push(`${crashed} test program(s) ended without a result: crashed or were killed`);
   }
   return withEnding({ counts, notes }, outcome);
+}
+
+/** What a test wrote before it failed: cargo shows it under the test's name, once all tests of a program ran. */
+function panics(stdout: string, name: string): string[] {
+  const [, after = ""] = stdout.split(`\n---- ${name} stdout ----\n`);
+  return [after.split(/\n---- .* stdout ----\n|\nfailures:\n/, 1)[0]?.trim() ?? ""];
 }
 
 interface VitestReport {
@@ -36,7 +45,7 @@ interface VitestReport {
     name: string;
     status: string;
     message?: string;
-    assertionResults: { fullName: string; status: string }[];
+    assertionResults: { fullName: string; status: string; failureMessages?: string[] }[];
   }[];
 }
 
@@ -54,7 +63,7 @@ export function countVitest(report: string | undefined, outcome: Outcome): StepR
   for (const file of parsed.testResults) {
     const bad = file.assertionResults.filter((test) => test.status === "failed");
     notes.push(...skips(file));
-    for (const test of bad) notes.push(`failed: ${test.fullName} (${file.name})`);
+    for (const test of bad) notes.push(`failed: ${test.fullName} (${file.name})${why(test.failureMessages)}`);
     // A file that could not be loaded, or whose hooks failed, has no failed test of its own.
     if (file.status === "failed" && bad.length === 0) {
       counts = add(counts, { passed: 0, failed: 1, skipped: 0 });
@@ -62,6 +71,13 @@ export function countVitest(report: string | undefined, outcome: Outcome): StepR
     }
   }
   return withEnding({ counts, notes }, outcome);
+}
+
+/** What a test said when it failed, of a length that can be read. */
+function why(messages: readonly string[] = []): string {
+  const text = messages.join("\n");
+  const cut = text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE)}…` : text;
+  return cut === "" ? "" : `: ${cut}`;
 }
 
 /** Why tests of a file were skipped, once for each reason: a group's name can say so, "[skipped: REASON]". */

@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { run } from "./exec.ts";
-import { commandStep, line, passed, runSteps, type Step, skipped, sum } from "./steps.ts";
+import { commandStep, failed, line, passed, runSteps, type Step, skipped, sum } from "./steps.ts";
 
 const good: Step = { name: "good", run: async () => passed };
 const crashing: Step = {
@@ -15,7 +15,18 @@ test("a step that crashes counts as a failure under its name, and the next one s
   const counts = await runSteps([crashing, good], (text) => printed.push(text));
   expect(line(counts)).toBe("1 passed, 1 failed, 0 skipped");
   expect(printed).toContain("crashed: out of luck");
-  expect(printed.at(-1)).toBe("failed steps: crashing");
+  expect(printed.slice(-2)).toEqual(["failed step: crashing", "crashed: out of luck"]);
+});
+
+test("what failed is said again at the end, as far as it fits", async () => {
+  const long = Array.from({ length: 30 }, (_, n) => `line ${n}`).join("\n");
+  const bad: Step = { name: "bad", run: async () => failed(long, "failed: a test: why") };
+  const printed: string[] = [];
+  await runSteps([bad, good], (text) => printed.push(text));
+  expect(printed).toContain(long);
+  const [head, text = "", last] = printed.slice(-3);
+  expect([head, last]).toEqual(["failed step: bad", "failed: a test: why"]);
+  expect(text.split("\n")).toEqual(["…", ...long.split("\n").slice(10)]);
 });
 
 test("steps of an inner list run side by side, and each of them counts", async () => {
@@ -34,8 +45,8 @@ test("steps of an inner list run side by side, and each of them counts", async (
   const printed: string[] = [];
   const counts = await runSteps([[waits, comes, crashing], good], (text) => printed.push(text));
   expect(line(counts)).toBe("2 passed, 1 failed, 1 skipped");
-  expect(printed.at(-1)).toBe("failed steps: crashing");
-  expect(printed.at(-3)).toBe("==> good");
+  expect(printed.slice(-2)).toEqual(["failed step: crashing", "crashed: out of luck"]);
+  expect(printed.at(-4)).toBe("==> good");
 });
 
 test("each step's duration is printed", async () => {

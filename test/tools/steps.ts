@@ -46,6 +46,9 @@ export function line(counts: Counts): string {
   return `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
 }
 
+/** So many lines of each note are said again at the end of a run. */
+const MAX_LINES = 20;
+
 /** A step that is one command: passed when it exits with 0; its output is shown when it does not. */
 export function commandStep(name: string, command: readonly string[], cwd = ""): Step {
   return {
@@ -60,7 +63,8 @@ export function commandStep(name: string, command: readonly string[], cwd = ""):
 
 /**
  * Runs the steps one after the other, those of an inner list side by side, and adds up what they count. A step that
- * throws counts as one failure under its name, and the next one still runs.
+ * throws counts as one failure under its name, and the next one still runs. What failed is said once more at the end,
+ * where a log that is cut to its last lines still has it.
  */
 export async function runSteps(
   steps: readonly (Step | readonly Step[])[],
@@ -70,13 +74,19 @@ export async function runSteps(
   const failures: string[] = [];
   for (const group of steps.map((step) => [step].flat())) {
     const results = await Promise.all(group.map((step) => runStep(step, print)));
-    for (const [index, { counts }] of results.entries()) {
-      if (counts.failed > 0) failures.push(group[index]?.name ?? "");
+    for (const [index, { counts, notes }] of results.entries()) {
       total = add(total, counts);
+      if (counts.failed > 0) failures.push(`failed step: ${group[index]?.name ?? ""}`, ...notes.map(ending));
     }
   }
-  if (failures.length > 0) print(`failed steps: ${failures.join(", ")}`);
+  for (const failure of failures) print(failure);
   return total;
+}
+
+/** The last lines of what a step said. */
+function ending(note: string): string {
+  const lines = note.split("\n");
+  return lines.length <= MAX_LINES ? note : ["…", ...lines.slice(-MAX_LINES)].join("\n");
 }
 
 async function runStep(step: Step, print: (text: string) => void): Promise<StepResult> {
