@@ -127,16 +127,19 @@ impl Shared {
 
     /// Takes back what was approved as `exec`, if it is still the thread's.
     pub fn revoke(&self, tid: i32, exec: u64) {
-        if self.pending().exec_of(tid) == Some(exec) {
-            self.revoke_any(tid);
-        }
+        self.take_back(tid, |approved| approved == exec);
     }
 
     /// Takes back whatever is approved for a thread: it calls again, so that exec has failed.
     pub fn revoke_any(&self, tid: i32) {
+        self.take_back(tid, |_| true);
+    }
+
+    // Under one lock with the look at what is approved: the next call of the thread may be approved meanwhile.
+    fn take_back(&self, tid: i32, is_meant: impl Fn(u64) -> bool) {
         let unused = {
             let mut pending = self.pending();
-            if pending.exec_of(tid).is_none() {
+            if !pending.exec_of(tid).is_some_and(is_meant) {
                 return;
             }
             if self.verify.revoke(tid) {

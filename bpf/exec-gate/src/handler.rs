@@ -123,7 +123,17 @@ impl ExecHandler {
         let tid = notification.tid;
         let verify = &self.shared.verify;
         let inspected = tracee::inspect(tid, self.shared.callers.as_ref(), |pid| verify.image_of(pid));
-        let Ok((mut task, parent)) = inspected else { return None };
+        let (mut task, parent) = match inspected {
+            Ok(inspected) => inspected,
+            Err(error) => {
+                // Of a caller that is gone there is nothing to say.
+                if notification.is_valid() {
+                    let message = format!("the caller cannot be looked at ({error})");
+                    self.refuse(notification, &mut Task::unknown(tid), &Call::unknown(), "", &message);
+                }
+                return None;
+            }
+        };
         let (start, [path, argv, _], flags) = match notification.syscall {
             libc::SYS_execve => (Start::Cwd, first_three(&notification.args), 0),
             _ => {
@@ -143,8 +153,14 @@ impl ExecHandler {
         let (path, argv) = match strings {
             Ok(strings) => strings,
             Err(Errno::ESRCH) => return None,
-            Err(errno) => {
+            // As the kernel would, who reads the same.
+            Err(errno @ (Errno::EFAULT | Errno::ENAMETOOLONG)) => {
                 let _ = notification.respond_errno(errno as i32);
+                return None;
+            }
+            Err(errno) => {
+                let message = format!("the call cannot be read ({errno})");
+                self.refuse(notification, &mut task, &Call::unknown(), "", &message);
                 return None;
             }
         };

@@ -42,6 +42,13 @@ pub struct Call {
     pub argv: Vec<Vec<u8>>,
 }
 
+impl Call {
+    /// One that could not be read.
+    pub fn unknown() -> Self {
+        Self { path: Vec::new(), start: Start::Cwd, follow: true, empty_path: false, argv: Vec::new() }
+    }
+}
+
 /// What will be loaded.
 #[derive(Debug)]
 pub struct Image {

@@ -167,7 +167,12 @@ enum Doing {
 
 // `/proc/PID/syscall` begins with the number of the system call in which a thread waits, or says "running".
 fn doing(tid: i32) -> Doing {
-    let Ok(text) = fs::read_to_string(format!("/proc/{tid}/syscall")) else { return Doing::Gone };
+    let text = match fs::read_to_string(format!("/proc/{tid}/syscall")) {
+        Ok(text) => text,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Doing::Gone,
+        // It is not known, as when there are no descriptors left.
+        Err(_) => return Doing::Running,
+    };
     match text.split_whitespace().next() {
         Some("running") => Doing::Running,
         Some(number) => match number.parse() {

@@ -27,14 +27,22 @@ pub enum Failure {
 
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Self {
+        if is_own(errno) {
+            return refused("the gate itself has not enough for it", errno);
+        }
         Self::Errno(errno)
     }
 }
 
 impl From<rustix::io::Errno> for Failure {
     fn from(errno: rustix::io::Errno) -> Self {
-        Self::Errno(Errno::from_raw(errno.raw_os_error()))
+        Errno::from_raw(errno.raw_os_error()).into()
     }
+}
+
+/// Whether an error says something of this process, and nothing of what was looked at for another one.
+pub(crate) fn is_own(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN | Errno::EINTR)
 }
 
 /// A refusal: what, and why.

@@ -36,6 +36,20 @@ pub struct Task {
 }
 
 impl Task {
+    /// One of which nothing is known but its number; its ids are those that no user and no group has (chown(2)).
+    pub fn unknown(tid: i32) -> Self {
+        Self {
+            tid,
+            pid: tid,
+            uid: u32::MAX,
+            gid: u32::MAX,
+            cgroup: None,
+            root: None,
+            comm: String::new(),
+            pidfd: None,
+        }
+    }
+
     /// As [`crate::resolve::View::find`] wants it.
     pub fn who(&self) -> Who {
         Who { tid: self.tid, root: self.root }

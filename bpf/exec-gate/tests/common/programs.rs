@@ -29,14 +29,19 @@ pub fn programs() -> &'static Programs {
         // Worktrees can share a target folder, and each has its own programs.
         let tree = env!("CARGO_MANIFEST_DIR").replace('/', "_");
         let folder = &Path::new(env!("CARGO_TARGET_TMPDIR")).join(tree);
-        if built.is_none() {
+        // One process builds at a time, and what is there and the same stays: another one may run it just now, and is
+        // refused what is exchanged under it.
+        let _turn = built.is_none().then(|| {
             fs::create_dir_all(folder).unwrap();
-        }
+            let lock = fs::File::create(folder.join(".lock")).unwrap();
+            lock.lock().unwrap();
+            lock
+        });
         let build = |sources: &[&str], name: &str, more: &[&str]| {
             if let Some(built) = &built {
                 return built.join(name);
             }
-            let (path, new) = (folder.join(name), folder.join(format!("{name}.{}", std::process::id())));
+            let (path, new) = (folder.join(name), folder.join(format!(".{name}.new")));
             let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
             let status = Command::new("clang")
                 .args(["-static", "-O1", "-Wall", "-Werror", "-pthread"])
@@ -46,7 +51,10 @@ pub fn programs() -> &'static Programs {
                 .arg(&new)
                 .status();
             assert!(status.unwrap().success(), "clang {name}");
-            fs::rename(new, &path).unwrap();
+            match fs::read(&path).is_ok_and(|old| old == fs::read(&new).unwrap()) {
+                true => fs::remove_file(new).unwrap(),
+                false => fs::rename(new, &path).unwrap(),
+            }
             path
         };
         Programs {
