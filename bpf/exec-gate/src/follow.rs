@@ -4,6 +4,7 @@
 //! Each followed image has a thread of its own, since ptrace knows one thread as the tracer; most live for some
 //! milliseconds. When the thread ends the image dies (`PTRACE_O_EXITKILL`).
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,7 +108,8 @@ pub async fn seize(
         if reply.send(Ok(())).is_err() {
             return;
         }
-        let Some(pid) = await_exec(tid, &receiver, stopped, on_failed, &script) else { return };
+        let mut script = script;
+        let Some(pid) = await_exec(tid, &receiver, stopped, on_failed, &mut script) else { return };
         if await_order(pid, &receiver, gone) {
             let _copy = copies::Entry::new(pid, &script, by_person);
             Opens::new(pid, script).follow();
@@ -137,7 +139,7 @@ fn await_exec(
     orders: &Receiver<Order>,
     stopped: oneshot::Sender<Stopped>,
     on_failed: impl FnOnce(i32),
-    script: &Script,
+    script: &mut Script,
 ) -> Option<i32> {
     // Whoever seized is gone: the thread's end lets nothing through.
     let Ok(Order::Continued) = orders.recv() else { return None };
@@ -164,11 +166,16 @@ fn await_exec(
         (Ok(spare), Ok(copy)) => is_same(&spare, &copy),
         _ => false,
     };
-    if !same || stopped.send(Stopped::Held(now)).is_err() {
-        tracing::warn!(
-            process = now,
-            "the copy of a script was replaced before its exec; the image was killed"
-        );
+    let proven = match same {
+        true => script.prove(now),
+        false => Err(io::Error::other("the copy of its script was replaced before its exec")),
+    };
+    if let Err(error) = proven {
+        tracing::warn!(process = now, %error, "the interpreter of a script was killed");
+        end(now);
+        return None;
+    }
+    if stopped.send(Stopped::Held(now)).is_err() {
         end(now);
         return None;
     }

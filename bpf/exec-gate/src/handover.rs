@@ -2,22 +2,27 @@
 //!
 //! The kernel gives an interpreter the *name* of its script. Whoever can write the file, or a folder on its path, can
 //! make it another one between the decision and the reading. So the content is copied when it is decided about, into a
-//! sealed memfd that the caller gets as a descriptor, and [`crate::opens`] sees to it that the interpreter reads that.
-//! A script that nothing in the sandbox can change is left alone.
+//! memfd that the caller gets as a descriptor, and [`crate::opens`] sees to it that the interpreter reads that. A script
+//! that nothing in the sandbox can change is left alone.
+//!
+//! The loader may read more than the sandbox, so the memfd stays empty until the image, which has the caller's rights and
+//! nobody else's descriptors, has opened the script itself ([`Script::prove`]).
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use clawsec_core::pb;
+use nix::errno::Errno;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, Statx, fcntl_add_seals, memfd_create, openat};
 use sha2::{Digest, Sha256};
 
 use crate::bound::Bound;
-use crate::copies;
-use crate::file::status;
+use crate::file::{is_same, status, statx_of};
 use crate::handler::{ExecHandler, Request};
 use crate::resolve::{Found, Kind};
+use crate::{copies, remote, sys};
 
 /// Largest script that is copied.
 const SIZE_MAX: u64 = 16 << 20;
@@ -25,14 +30,16 @@ const SIZE_MAX: u64 = 16 << 20;
 /// A script that an interpreter is given.
 #[derive(Debug)]
 pub struct Script {
-    /// The sealed copy. The caller has the same open file, as its descriptor `spare`.
-    pub copy: File,
+    /// The copy. The caller has the same open file, as its descriptor `spare`.
+    pub copy: Content,
     pub spare: i32,
+    /// What the image was told when it opened the script: then it gets nothing else, and no copy.
+    pub unreadable: Option<Errno>,
     /// The file that was copied.
     pub original: Statx,
     /// Its name as the interpreter is given it.
     pub name: Vec<u8>,
-    /// The absolute names by which an interpreter may open it.
+    /// The absolute names by which an interpreter may open it, also without their "..".
     pub names: Vec<Vec<u8>>,
     /// What it contains may make Node read it a second time, as an ES module.
     pub maybe_module: bool,
@@ -71,13 +78,56 @@ impl ExecHandler {
                  try again when that has ended"
             ));
         }
-        let copy = seal(&bytes).map_err(|error| fail(&error))?;
+        let maybe_module = may_be_module(&script.path, &bytes);
+        let copy = Content::of(bytes).map_err(|error| fail(&error))?;
         let spare = request.notification.put_fd(copy.as_fd()).map_err(|error| fail(&error))?;
         let cwd = request.cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
-        let names = vec![absolute(cwd, &request.image.name), absolute(b"/", &script.path)];
+        let given = absolute(cwd, &request.image.name);
+        let names = vec![without_dots(&given), given, absolute(b"/", &script.path)];
         let name = request.image.name.clone();
-        let maybe_module = may_be_module(&script.path, &bytes);
-        Ok(Script { copy, spare, original, name, names, maybe_module })
+        Ok(Script { copy, spare, unreadable: None, original, name, names, maybe_module })
+    }
+}
+
+impl Script {
+    /// One of no content, which nobody has.
+    #[cfg(test)]
+    pub fn for_test(maybe_module: bool) -> Self {
+        let copy = Content::of(Vec::new()).unwrap();
+        let original = status(copy.as_fd()).unwrap();
+        let (name, names) = (Vec::new(), Vec::new());
+        Self { copy, spare: 3, unreadable: None, original, name, names, maybe_module }
+    }
+
+    /// Makes an image that stands at its exec event open the script by its name, as its interpreter will. Only if that is the
+    /// approved file the copy gets its content, and if it may not be read, nobody gets any.
+    ///
+    /// # Errors
+    /// The name leads to another file by now, or to none; or the process has ended (ESRCH).
+    pub fn prove(&mut self, pid: i32) -> io::Result<()> {
+        let mut signals = Vec::new();
+        let image = remote::Start::new(pid, &mut signals)?;
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let name = image.put(&self.name)?;
+        let open = [libc::AT_FDCWD as u64, name, flags as u64];
+        let opened = image.call(&mut signals, libc::SYS_openat, open)?;
+        let is_original = if opened >= 0 {
+            let found = statx_of(&format!("/proc/{pid}/fd/{opened}"))?;
+            image.call(&mut signals, libc::SYS_close, [opened as u64, 0, 0])?;
+            is_same(&found, &self.original)
+        } else {
+            false
+        };
+        image.end()?;
+        for signal in signals {
+            sys::signal_thread(pid, pid, signal)?;
+        }
+        match Errno::from_raw(-opened.clamp(-4095, 0) as i32) {
+            errno @ (Errno::EACCES | Errno::EPERM) => self.unreadable = Some(errno),
+            _ if is_original => self.copy.fill()?,
+            _ => return Err(io::Error::other("the name of its script led to another file before its exec")),
+        }
+        Ok(())
     }
 }
 
@@ -115,15 +165,50 @@ fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-// The descriptor that is given away is for reading: with the seals nobody can write the content.
-fn seal(bytes: &[u8]) -> io::Result<File> {
-    let memory: OwnedFd = memfd_create("script", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut memory = File::from(memory);
-    memory.write_all(bytes)?;
-    memory.seek(SeekFrom::Start(0))?;
-    fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    Ok(File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+/// The content of a script in memory: of its size at once, and empty until it is filled.
+#[derive(Debug)]
+pub struct Content {
+    memory: File,
+    reader: File,
+    // `None`: it is filled.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Content {
+    fn of(bytes: Vec<u8>) -> io::Result<Self> {
+        let memory: OwnedFd = memfd_create("script", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let memory = File::from(memory);
+        memory.set_len(bytes.len() as u64)?;
+        fcntl_add_seals(&memory, SealFlags::GROW | SealFlags::SHRINK)?;
+        let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+        let reader = File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+        Ok(Self { memory, reader, bytes: Some(bytes) })
+    }
+
+    /// Puts the bytes in place. After this nobody can change them.
+    pub fn fill(&mut self) -> io::Result<()> {
+        let Some(bytes) = self.bytes.take() else { return Ok(()) };
+        self.memory.write_all_at(&bytes, 0)?;
+        fcntl_add_seals(&self.memory, SealFlags::WRITE | SealFlags::SEAL)?;
+        // Who has the reading end could open it for writing until now.
+        let mut kept = vec![0; bytes.len()];
+        self.memory.read_exact_at(&mut kept, 0)?;
+        if kept != bytes {
+            return Err(io::Error::other("the copy of its script was written to before it was sealed"));
+        }
+        Ok(())
+    }
+
+    /// Who reads it next begins at its beginning.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        self.reader.rewind()
+    }
+}
+
+impl AsFd for Content {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
 }
 
 /// A name, absolute and without empty and "." components. ".." stays: what it means depends on links.
@@ -137,6 +222,18 @@ pub fn absolute(folder: &[u8], name: &[u8]) -> Vec<u8> {
         }
     }
     path
+}
+
+/// An absolute name as interpreters shorten it, without a look at what is there.
+pub fn without_dots(name: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in name.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        match part {
+            b".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.iter().flat_map(|part| [b"/", *part].concat()).collect()
 }
 
 // Node reads a file as CommonJS first, and again as an ES module if it has the syntax of one; its extension can
@@ -211,14 +308,45 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_cannot_be_written_by_who_has_it() {
-        let mut copy = seal(b"echo good").unwrap();
-        assert!(copy.write_all(b"x").is_err());
-        let again = File::options().write(true).open(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-        assert!(again.map_or(true, |mut file| file.write_all(b"x").is_err()));
-        let mut text = String::new();
-        copy.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "echo good");
+    fn a_name_is_shortened_as_interpreters_do() {
+        for (name, short) in
+            [("/a/b", "/a/b"), ("/a/../b", "/b"), ("/a/./b/..", "/a"), ("/../a", "/a"), ("/..", "")]
+        {
+            assert_eq!(without_dots(name.as_bytes()), short.as_bytes(), "{name}");
+        }
+    }
+
+    fn writer(of: &Content) -> io::Result<File> {
+        File::options().write(true).open(format!("/proc/self/fd/{}", of.as_fd().as_raw_fd()))
+    }
+
+    #[test]
+    fn a_copy_is_empty_until_it_is_filled_and_cannot_be_written_after_that() {
+        let mut copy = Content::of(b"echo good".to_vec()).unwrap();
+        let mut bytes = Vec::new();
+        copy.reader.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [0; 9]);
+        let early = writer(&copy).unwrap();
+        early.write_all_at(b"echo evil", 0).unwrap();
+        assert!(early.set_len(20).is_err() && early.set_len(2).is_err());
+
+        copy.fill().unwrap();
+        assert!(early.write_all_at(b"x", 0).is_err());
+        assert!(writer(&copy).map_or(true, |late| late.write_all_at(b"x", 0).is_err()));
+        copy.rewind().unwrap();
+        bytes.clear();
+        copy.reader.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"echo good");
+    }
+
+    #[test]
+    fn a_copy_that_is_mapped_for_writing_is_never_filled() {
+        let mut copy = Content::of(b"echo good".to_vec()).unwrap();
+        let path = format!("/proc/self/fd/{}", copy.as_fd().as_raw_fd());
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        // SAFETY: nobody else changes this memory.
+        let _map = unsafe { memmap2::MmapMut::map_mut(&file).unwrap() };
+        assert!(copy.fill().is_err());
     }
 
     #[test]

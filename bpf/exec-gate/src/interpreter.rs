@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use crate::handover::Script;
 
@@ -22,31 +22,17 @@ pub enum Family {
     Other,
 }
 
-/// One successful open of a regular file for reading.
+/// A successful open for reading that was not by the script's name.
 #[derive(Debug)]
 pub struct Opened<'a> {
-    /// It is the approved file, or was asked for by the script's name.
-    pub is_script: bool,
-    /// How many times the script was opened, this one included.
+    /// How many times the script was opened by its name.
     pub times: u32,
     pub flags: OFlags,
     /// The path as it was asked for.
     pub path: &'a Path,
+    pub kind: FileType,
     /// It is the interpreter's own executable.
     pub is_image: bool,
-}
-
-/// What an open means.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// Nothing to the script.
-    Another,
-    /// The script, which may be opened again.
-    Script,
-    /// The script, for the last time.
-    LastScript,
-    /// It may be what is run instead of the script.
-    Instead,
 }
 
 impl Family {
@@ -61,24 +47,32 @@ impl Family {
         }
     }
 
-    /// What an open means to the script.
-    pub fn meaning(self, script: &Script, opened: &Opened<'_>) -> Meaning {
-        let closed_at_exec = opened.flags.contains(OFlags::CLOEXEC);
-        if opened.is_script {
-            let is_last = match self {
-                Self::Once => true,
-                Self::Python => !closed_at_exec,
-                Self::Node => !script.maybe_module || opened.times > 1,
-                Self::Other => false,
-            };
-            return if is_last { Meaning::LastScript } else { Meaning::Script };
+    /// Whether it opens its script for the last time. `times`: how often it has done so by the script's name, this one
+    /// included. Another name that leads to the same file does not count: the sandbox makes such names where it likes.
+    pub fn is_last(self, script: &Script, times: u32, flags: OFlags) -> bool {
+        match self {
+            Self::Once => true,
+            Self::Python => !flags.contains(OFlags::CLOEXEC),
+            Self::Node => !script.maybe_module || times > 1,
+            Self::Other => false,
         }
-        let is_instead = match self {
+    }
+
+    /// Whether what it opens may be run instead of the script.
+    pub fn is_instead(self, opened: &Opened<'_>) -> bool {
+        // Nothing is read from a folder.
+        if opened.kind == FileType::Directory {
+            return false;
+        }
+        match self {
             Self::Once | Self::Other => false,
-            Self::Python => !closed_at_exec && !is_named(opened.path, &PYTHON_START),
+            Self::Python => {
+                let closed_at_exec = opened.flags.contains(OFlags::CLOEXEC);
+                let is_main = opened.path.file_prefix().is_some_and(|name| name == "__main__");
+                is_main || (!closed_at_exec && !is_named(opened.path, &PYTHON_START))
+            }
             Self::Node => opened.times == 0 && !opened.is_image && !is_of_start(opened.path),
-        };
-        if is_instead { Meaning::Instead } else { Meaning::Another }
+        }
     }
 }
 
@@ -89,27 +83,41 @@ fn is_named(path: &Path, names: &[&str]) -> bool {
     names.iter().any(|name| path.file_name().is_some_and(|file| file == *name))
 }
 
-// What Node opens before its script. JSON runs nothing.
+/// What Node opens at its start, besides libraries. Whoever can write one of these has other ways into any process.
+const NODE_START: [&str; 13] = [
+    "/dev/null",
+    "/dev/random",
+    "/dev/urandom",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/os-release",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/openssl.cnf",
+    "/usr/lib/ssl/openssl.cnf",
+    "/usr/local/ssl/openssl.cnf",
+    "/usr/share/zoneinfo/tzdata.zi",
+];
+
+// What Node opens before its script. JSON runs nothing. Its script's name has no links any more when it opens it, so that
+// it never begins with "/proc/self"; what has the number of a process in its name may have been written by that process.
 fn is_of_start(path: &Path) -> bool {
-    let folders =
-        ["/proc", "/sys", "/dev", "/etc", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo"];
+    let of_kernel = path.starts_with("/proc/self") || path.starts_with("/sys") || {
+        let name = path.strip_prefix("/proc").ok().and_then(|below| below.components().next());
+        name.is_some_and(|name| !name.as_os_str().as_encoded_bytes()[0].is_ascii_digit())
+    };
+    let folders = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
     let is_library = || path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
-    is_named(path, &["package.json", "openssl.cnf"])
-        || (folders.iter().any(|folder| path.starts_with(folder))
-            && (is_library() || !path.starts_with("/usr/lib")))
+    is_named(path, &["package.json"])
+        || NODE_START.iter().any(|start| path == *start)
+        || of_kernel
+        || (is_library() && folders.iter().any(|folder| path.starts_with(folder)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-    use std::os::fd::AsFd;
-
-    fn script(maybe_module: bool) -> Script {
-        let copy = File::open("/dev/null").unwrap();
-        let original = crate::file::status(copy.as_fd()).unwrap();
-        Script { copy, spare: 3, original, name: Vec::new(), names: Vec::new(), maybe_module }
-    }
 
     #[test]
     fn an_interpreter_is_known_by_its_name_with_or_without_a_version() {
@@ -129,39 +137,52 @@ mod tests {
     #[test]
     fn the_last_open_of_a_script_depends_on_the_interpreter() {
         let (closed, open) = (OFlags::RDONLY | OFlags::CLOEXEC, OFlags::RDONLY);
-        for (family, maybe_module, times, flags, meaning) in [
-            (Family::Once, false, 1, open, Meaning::LastScript),
-            (Family::Python, false, 1, closed, Meaning::Script),
-            (Family::Python, false, 2, open, Meaning::LastScript),
-            (Family::Node, false, 1, closed, Meaning::LastScript),
-            (Family::Node, true, 1, closed, Meaning::Script),
-            (Family::Node, true, 2, closed, Meaning::LastScript),
-            (Family::Other, false, 9, open, Meaning::Script),
+        for (family, maybe_module, times, flags, is_last) in [
+            (Family::Once, false, 1, open, true),
+            (Family::Python, false, 1, closed, false),
+            (Family::Python, false, 2, open, true),
+            (Family::Node, false, 1, closed, true),
+            (Family::Node, true, 1, closed, false),
+            (Family::Node, true, 2, closed, true),
+            (Family::Other, false, 9, open, false),
         ] {
-            let path = Path::new("/work/a");
-            let opened = Opened { is_script: true, times, flags, path, is_image: false };
-            assert_eq!(family.meaning(&script(maybe_module), &opened), meaning, "{family:?} {times}");
+            let script = Script::for_test(maybe_module);
+            assert_eq!(family.is_last(&script, times, flags), is_last, "{family:?} {times}");
         }
     }
 
     #[test]
     fn what_may_run_instead_of_the_script_is_told_from_what_an_interpreter_needs() {
         let (closed, open) = (OFlags::RDONLY | OFlags::CLOEXEC, OFlags::RDONLY);
-        for (family, path, flags, meaning) in [
-            (Family::Node, "/work/evil.js", closed, Meaning::Instead),
-            (Family::Node, "/usr/lib/node_modules/npm/bin/npm-cli.js", closed, Meaning::Instead),
-            (Family::Node, "/work/evil.so", closed, Meaning::Instead),
-            (Family::Node, "/usr/lib/x86_64-linux-gnu/libc.so.6", closed, Meaning::Another),
-            (Family::Node, "/work/package.json", closed, Meaning::Another),
-            (Family::Node, "/etc/ssl/openssl.cnf", open, Meaning::Another),
-            (Family::Node, "/proc/1/maps", open, Meaning::Another),
-            (Family::Python, "/work/evil.py", open, Meaning::Instead),
-            (Family::Python, "/usr/lib/python3.11/os.py", closed, Meaning::Another),
-            (Family::Python, "/work/pyvenv.cfg", open, Meaning::Another),
-            (Family::Once, "/work/other", open, Meaning::Another),
+        let is_instead = |family: Family, path: &str, flags, kind| {
+            family.is_instead(&Opened { times: 0, flags, path: Path::new(path), kind, is_image: false })
+        };
+        for (family, path, flags, expected) in [
+            (Family::Node, "/work/evil.js", closed, true),
+            (Family::Node, "/usr/lib/node_modules/npm/bin/npm-cli.js", closed, true),
+            (Family::Node, "/work/evil.so", closed, true),
+            (Family::Node, "/work/openssl.cnf", closed, true),
+            (Family::Node, "/dev/shm/evil.js", closed, true),
+            (Family::Node, "/dev/pts/0", closed, true),
+            (Family::Node, "/etc/evil.js", closed, true),
+            (Family::Node, "/proc/17/cmdline", closed, true),
+            (Family::Node, "/usr/lib/x86_64-linux-gnu/libc.so.6", closed, false),
+            (Family::Node, "/work/package.json", closed, false),
+            (Family::Node, "/etc/ssl/openssl.cnf", open, false),
+            (Family::Node, "/proc/self/maps", open, false),
+            (Family::Node, "/proc/meminfo", open, false),
+            (Family::Node, "/sys/fs/cgroup/memory.max", open, false),
+            (Family::Python, "/work/evil.py", open, true),
+            (Family::Python, "/work/a.py/__main__.py", closed, true),
+            (Family::Python, "/work/a.py/__pycache__/__main__.cpython-311.pyc", closed, true),
+            (Family::Python, "/usr/lib/python3.11/os.py", closed, false),
+            (Family::Python, "/work/pyvenv.cfg", open, false),
+            (Family::Once, "/work/other", open, false),
         ] {
-            let opened = Opened { is_script: false, times: 0, flags, path: Path::new(path), is_image: false };
-            assert_eq!(family.meaning(&script(false), &opened), meaning, "{family:?} {path}");
+            assert_eq!(is_instead(family, path, flags, FileType::RegularFile), expected, "{family:?} {path}");
         }
+        assert!(is_instead(Family::Node, "/work/pipe", closed, FileType::Fifo));
+        assert!(is_instead(Family::Python, "/work/pipe", open, FileType::Fifo));
+        assert!(!is_instead(Family::Node, "/work", closed, FileType::Directory));
     }
 }

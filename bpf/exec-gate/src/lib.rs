@@ -58,6 +58,7 @@ mod policy;
 mod probe;
 mod question;
 mod reason;
+mod remote;
 pub mod resolve;
 pub mod script;
 mod seen;

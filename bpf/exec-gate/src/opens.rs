@@ -2,26 +2,30 @@
 //! it opens as the script.
 //!
 //! From its exec event the image goes from system call to system call, with its threads and through further execs (env).
-//! When it has opened the approved file, or the script's name, for reading, it executes `dup3` over the descriptor that
-//! it got, at the end of that very call: what it reads is the sealed copy, however the file, its name or its folders
-//! change. After the last such open it runs on untraced. Processes that it forks are not followed.
+//! When it opens the script's name for reading, or asks what file that is, it is answered with the sealed copy, and the file
+//! system is not looked at: it does not matter what the name leads to by now, be it another file, a FIFO, a folder or
+//! nothing. Where another name leads to the approved file, the copy is put over the descriptor that it got. After the last
+//! open by name it runs on untraced. Processes that it forks are not followed.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Seek, SeekFrom};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::OFlags;
 
 use crate::copies;
 use crate::file::{is_same, statx_of};
-use crate::handover::{Script, absolute};
-use crate::interpreter::{Family, Meaning, Opened};
+use crate::handover::{Script, absolute, without_dots};
+use crate::interpreter::{Family, Opened};
 use crate::memory;
+use crate::remote::{self, Saved};
+use crate::resolve::file_type;
 use crate::sys::{self, GoOn, SystemCall};
 use crate::tracee;
 
@@ -36,11 +40,23 @@ struct Opening {
     flags: OFlags,
 }
 
+/// A system call that is under way.
+#[derive(Debug)]
+enum Call {
+    Open(Opening),
+    /// The script's name was opened: it gets the copy.
+    Given(Saved, OFlags),
+    /// It asked what file the script's name leads to: it is told of the copy.
+    Shown(Saved),
+    /// The script's name was opened by who may not read it.
+    Refused(Saved, Errno),
+}
+
 /// What an image opens, on the thread that traces it.
 pub(crate) struct Opens {
     script: Script,
-    // Each with the open that it is in.
-    threads: HashMap<i32, Option<Opening>>,
+    // Each with the call that it is in.
+    threads: HashMap<i32, Option<Call>>,
     family: Family,
     times: u32,
 }
@@ -116,125 +132,121 @@ impl Opens {
     fn at_system_call(&mut self, tid: i32) -> io::Result<Option<GoOn>> {
         match sys::system_call(tid)? {
             SystemCall::Beginning { number, args } => {
-                self.threads.insert(tid, opening(tid, number, &args));
+                let call = self.begins(tid, number, &args)?;
+                self.threads.insert(tid, call);
             }
-            SystemCall::End { result } => {
-                let opening = self.threads.insert(tid, None).flatten();
-                if let Some(opening) = opening.filter(|_| result >= 0) {
-                    return self.opened(tid, result as i32, &opening);
+            SystemCall::End { result } => match self.threads.insert(tid, None).flatten() {
+                Some(Call::Open(opening)) if result >= 0 => self.opened(tid, result as i32, &opening)?,
+                Some(Call::Given(saved, flags)) => {
+                    remote::end(tid, saved, result)?;
+                    if result >= 0 && self.given(tid, flags)? {
+                        return Ok(None);
+                    }
                 }
-            }
+                Some(Call::Shown(saved)) => remote::end(tid, saved, result)?,
+                Some(Call::Refused(saved, errno)) => remote::end(tid, saved, -i64::from(errno as i32))?,
+                Some(Call::Open(_)) | None => {}
+            },
             SystemCall::None => {}
         }
         Ok(Some(GoOn::ToSystemCall(0)))
     }
 
-    fn opened(&mut self, tid: i32, number: i32, opening: &Opening) -> io::Result<Option<GoOn>> {
-        let link = format!("/proc/{tid}/fd/{number}");
-        let stat = statx_of(&link)?;
-        if FileType::from_raw_mode(u32::from(stat.stx_mode)) != FileType::RegularFile {
-            return Ok(Some(GoOn::ToSystemCall(0)));
+    fn begins(&mut self, tid: i32, number: i64, args: &[u64; 6]) -> io::Result<Option<Call>> {
+        if let Some(opening) = opening(tid, number, args) {
+            let asked = memory::read_path(tid, opening.path).unwrap_or_default();
+            if !self.is_name(tid, opening.folder, &asked) {
+                return Ok(Some(Call::Open(opening)));
+            }
+            if let Some(errno) = self.script.unreadable {
+                // A call that does nothing.
+                let saved = remote::begin(tid, libc::SYS_fcntl, [u64::MAX, 0, 0, 0, 0])?;
+                return Ok(Some(Call::Refused(saved, errno)));
+            }
+            self.script.copy.rewind()?;
+            let how = match opening.flags.contains(OFlags::CLOEXEC) {
+                true => libc::F_DUPFD_CLOEXEC,
+                false => libc::F_DUPFD,
+            };
+            let duplicate = [self.script.spare as u64, how as u64, 0, 0, 0];
+            let saved = remote::begin(tid, libc::SYS_fcntl, duplicate)?;
+            return Ok(Some(Call::Given(saved, opening.flags)));
+        }
+        let Some(look) = Look::of(number, args).filter(|_| self.script.unreadable.is_none()) else {
+            return Ok(None);
+        };
+        let asked = memory::read_path(tid, look.path).unwrap_or_default();
+        if !self.is_name(tid, look.folder, &asked) {
+            return Ok(None);
+        }
+        let (number, args) = look.by_descriptor(self.script.spare, asked.len());
+        Ok(Some(Call::Shown(remote::begin(tid, number, args)?)))
+    }
+
+    // It has the copy. True: for the last time.
+    fn given(&mut self, tid: i32, flags: OFlags) -> io::Result<bool> {
+        self.times += 1;
+        let is_last = self.family.is_last(&self.script, self.times, flags);
+        if is_last {
+            self.execute(tid, libc::SYS_close, [self.script.spare as u64, 0, 0], 0)?;
+        }
+        Ok(is_last)
+    }
+
+    // By another name than the script's. An error: it may run what it opened.
+    fn opened(&mut self, tid: i32, number: i32, opening: &Opening) -> io::Result<()> {
+        let stat = statx_of(&format!("/proc/{tid}/fd/{number}"))?;
+        if is_same(&stat, &self.script.original) {
+            self.script.copy.rewind()?;
+            let closed = if opening.flags.contains(OFlags::CLOEXEC) { libc::O_CLOEXEC } else { 0 };
+            let dup3 = [self.script.spare as u64, number as u64, closed as u64];
+            return self.execute(tid, libc::SYS_dup3, dup3, i64::from(number));
         }
         let asked = memory::read_path(tid, opening.path).unwrap_or_default();
-        let is_script = is_same(&stat, &self.script.original) || self.is_name(tid, opening.folder, &asked);
-        self.times += u32::from(is_script);
         let path = Path::new(OsStr::from_bytes(&asked));
         let is_image = statx_of(&format!("/proc/{tid}/exe")).is_ok_and(|image| is_same(&image, &stat));
-        let opened = Opened { is_script, times: self.times, flags: opening.flags, path, is_image };
-        match self.family.meaning(&self.script, &opened) {
-            Meaning::Another => Ok(Some(GoOn::ToSystemCall(0))),
-            Meaning::Instead => {
-                Err(io::Error::other(format!("it opened {} where its script was expected", path.display())))
-            }
-            Meaning::Script => {
-                self.replace(tid, number, opening.flags, false)?;
-                Ok(Some(GoOn::ToSystemCall(0)))
-            }
-            Meaning::LastScript => {
-                self.replace(tid, number, opening.flags, true)?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn is_name(&self, tid: i32, folder: i32, asked: &[u8]) -> bool {
-        if asked.is_empty() {
-            return false;
-        }
-        let link = match folder {
-            libc::AT_FDCWD => format!("/proc/{tid}/cwd"),
-            number => format!("/proc/{tid}/fd/{number}"),
-        };
-        let folder: PathBuf =
-            if asked.starts_with(b"/") { PathBuf::new() } else { fs::read_link(link).unwrap_or_default() };
-        asked == self.script.name
-            || self.script.names.contains(&absolute(folder.as_os_str().as_bytes(), asked))
-    }
-
-    // Puts the copy in place of what was opened, from its beginning. `last`: the spare descriptor goes.
-    fn replace(&mut self, tid: i32, number: i32, flags: OFlags, last: bool) -> io::Result<()> {
-        self.script.copy.seek(SeekFrom::Start(0))?;
-        let closed = if flags.contains(OFlags::CLOEXEC) { libc::O_CLOEXEC } else { 0 };
-        let dup3 = [self.script.spare as u64, number as u64, closed as u64];
-        let mut calls = vec![(libc::SYS_dup3, dup3, i64::from(number))];
-        if last {
-            calls.push((libc::SYS_close, [self.script.spare as u64, 0, 0], 0));
-        }
-        self.execute(tid, &calls)
-    }
-
-    // Makes a thread that stands at the end of a system call execute others, with their results, before it goes on.
-    #[cfg(target_arch = "x86_64")]
-    fn execute(&mut self, tid: i32, calls: &[(i64, [u64; 3], i64)]) -> io::Result<()> {
-        const SYSCALL: [u8; 2] = [0x0f, 0x05];
-        let thread = Pid::from_raw(tid);
-        let before = ptrace::getregs(thread)?;
-        let from = before.rip.wrapping_sub(SYSCALL.len() as u64);
-        let word = ptrace::read(thread, from as ptrace::AddressType)?;
-        if word.to_ne_bytes()[..2] != SYSCALL {
-            return Err(io::Error::other("it called the kernel in an unknown way"));
-        }
-        let mut signals = Vec::new();
-        for (call, [first, second, third], result) in calls {
-            let mut registers = before;
-            registers.rip = from;
-            registers.rax = *call as u64;
-            (registers.rdi, registers.rsi, registers.rdx) = (*first, *second, *third);
-            ptrace::setregs(thread, registers)?;
-            for _ in ["at its beginning", "at its end"] {
-                self.run_to_system_call(tid, &mut signals)?;
-            }
-            if ptrace::getregs(thread)?.rax as i64 != *result {
-                return Err(io::Error::other("the copy of its script could not be put in place"));
-            }
-        }
-        ptrace::setregs(thread, before)?;
-        for signal in signals {
-            sys::signal_thread(process_of(tid)?, tid, signal)?;
+        let kind = file_type(&stat);
+        let opened = Opened { times: self.times, flags: opening.flags, path, kind, is_image };
+        if self.family.is_instead(&opened) {
+            let why = format!("it opened {} where its script was expected", path.display());
+            return Err(io::Error::other(why));
         }
         Ok(())
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
-    fn execute(&mut self, _tid: i32, _calls: &[(i64, [u64; 3], i64)]) -> io::Result<()> {
-        Err(io::Error::from(io::ErrorKind::Unsupported))
+    // Whether a path means the script to who was given its name: as it is written, and as it is made absolute, from where
+    // the process is now, too, should its folder have been moved.
+    fn is_name(&self, tid: i32, folder: i32, asked: &[u8]) -> bool {
+        let Script { name, names, .. } = &self.script;
+        if asked.is_empty() {
+            return false;
+        }
+        if asked == name {
+            return true;
+        }
+        let place = |link: String| fs::read_link(link).unwrap_or_default().into_os_string().into_vec();
+        let full = match folder {
+            _ if asked.starts_with(b"/") => absolute(b"", asked),
+            libc::AT_FDCWD => absolute(&place(format!("/proc/{tid}/cwd")), asked),
+            number => absolute(&place(format!("/proc/{tid}/fd/{number}")), asked),
+        };
+        let full = [without_dots(&full), full];
+        let is = |other: &[u8]| full.iter().any(|full| full == other);
+        names.iter().any(|name| is(name))
+            || (!name.starts_with(b"/")
+                && is(&without_dots(&absolute(&place(format!("/proc/{tid}/cwd")), name))))
     }
 
-    // Goes on to the next stop at a system call. Signals that come before it are taken away, to be sent again.
-    fn run_to_system_call(&mut self, tid: i32, signals: &mut Vec<i32>) -> io::Result<()> {
-        loop {
-            sys::tracee_go_on(tid, GoOn::ToSystemCall(0))?;
-            let (_, state) = sys::wait_for_tracee(tid)?;
-            if !libc::WIFSTOPPED(state) {
-                self.threads.remove(&tid);
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            match (state >> 16, libc::WSTOPSIG(state)) {
-                (0, SYSCALL_STOP) => return Ok(()),
-                (0, signal) => signals.push(signal),
-                _ => {}
-            }
+    // Makes a thread that stands at the end of a system call carry out another one, with this result.
+    fn execute(&mut self, tid: i32, number: i64, args: [u64; 3], expected: i64) -> io::Result<()> {
+        let mut signals = Vec::new();
+        if remote::call(tid, &mut signals, number, args)? != expected {
+            return Err(io::Error::other("the copy of its script could not be put in place"));
         }
+        for signal in signals {
+            sys::signal_thread(process_of(tid)?, tid, signal)?;
+        }
+        Ok(())
     }
 
     // Lets all run on untraced: this thread, which stands, and the others when they stand.
@@ -294,6 +306,40 @@ fn opening(tid: i32, call: i64, args: &[u64; 6]) -> Option<Opening> {
         path,
         flags,
     })
+}
+
+/// A question what file a path leads to, through links.
+struct Look {
+    call: i64,
+    args: [u64; 5],
+    folder: i32,
+    path: u64,
+}
+
+impl Look {
+    fn of(call: i64, args: &[u64; 6]) -> Option<Self> {
+        let follows = |flags: u64| flags & libc::AT_SYMLINK_NOFOLLOW as u64 == 0;
+        let (folder, path) = match call {
+            libc::SYS_newfstatat if follows(args[3]) => (args[0] as i32, args[1]),
+            libc::SYS_statx if follows(args[2]) => (args[0] as i32, args[1]),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_stat => (libc::AT_FDCWD, args[0]),
+            _ => return None,
+        };
+        Some(Self { call, args: [args[0], args[1], args[2], args[3], args[4]], folder, path })
+    }
+
+    // The same question about a descriptor. `length`: of the path, behind which an empty one lies.
+    fn by_descriptor(self, number: i32, length: usize) -> (i64, [u64; 5]) {
+        let number = number as u64;
+        let [_, second, third, fourth, fifth] = self.args;
+        let (path, empty) = (self.path + length as u64, libc::AT_EMPTY_PATH as u64);
+        match self.call {
+            libc::SYS_newfstatat => (self.call, [number, path, third, fourth | empty, 0]),
+            libc::SYS_statx => (self.call, [number, path, third | empty, fourth, fifth]),
+            _ => (libc::SYS_fstat, [number, second, 0, 0, 0]),
+        }
+    }
 }
 
 fn family(pid: i32) -> Family {

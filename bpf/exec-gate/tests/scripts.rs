@@ -3,11 +3,12 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use clawsec_core::pb;
+use common::script::{by_script, edit, interpreters, text, write};
 use common::{World, allow, args, hold};
 
 fn exec(question: &pb::Question) -> &pb::ExecAction {
@@ -15,50 +16,6 @@ fn exec(question: &pb::Question) -> &pb::ExecAction {
         Some(pb::question::Action::Exec(exec)) => exec,
         other => panic!("{other:?}"),
     }
-}
-
-fn by_script(decision: pb::Decision) -> pb::Decision {
-    pb::Decision { depends_on: vec![pb::ExecFact::Script.into()], ..decision }
-}
-
-fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn node() -> PathBuf {
-    let linked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../node_modules/.bin/node");
-    fs::canonicalize(linked).expect("node_modules has Node")
-}
-
-/// Name of the script, its first line, and a line that writes a word.
-fn interpreters() -> Vec<(&'static str, String, &'static str)> {
-    let node = node().display().to_string();
-    vec![
-        ("sh", "#!/bin/sh".into(), "echo WORD"),
-        ("sh-option", "#!/bin/sh -e".into(), "echo WORD"),
-        ("bash", "#!/bin/bash".into(), "echo WORD"),
-        ("perl", "#!/usr/bin/perl -w".into(), "print \"WORD\\n\";"),
-        ("python", "#!/usr/bin/python3".into(), "print('WORD')"),
-        ("python-option", "#!/usr/bin/python3 -I".into(), "print('WORD')"),
-        ("node", format!("#!{node}"), "console.log('WORD')"),
-        ("node.cjs", format!("#!{node}"), "console.log('WORD') // import export await"),
-        ("node.mjs", format!("#!{node}"), "import fs from 'node:fs'; fs.writeSync(1, 'WORD\\n')"),
-        ("module", format!("#!{node}"), "import fs from 'node:fs'; fs.writeSync(1, 'WORD\\n')"),
-        ("env", "#!/usr/bin/env sh".into(), "echo WORD"),
-        ("env-python", "#!/usr/bin/env -S /usr/bin/python3 -I".into(), "print('WORD')"),
-        ("env-node", format!("#!/usr/bin/env -S {node} --no-warnings"), "console.log('WORD')"),
-    ]
-}
-
-/// Another content in the same file, at the same place.
-fn edit(path: &Path, text: &str) {
-    let file = fs::File::options().write(true).open(path).unwrap();
-    file.write_all_at(text.as_bytes(), 0).unwrap();
-}
-
-fn text(first: &str, line: &str, word: &str) -> String {
-    format!("{first}\n{}\n", line.replace("WORD", word))
 }
 
 // Holds the exec of a script, lets `change` happen while its image stands, and gives what it wrote then.

@@ -5,6 +5,7 @@
 mod actor;
 mod asker;
 mod programs;
+pub mod script;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
