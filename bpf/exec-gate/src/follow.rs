@@ -38,6 +38,9 @@ enum Order {
     Kill(oneshot::Sender<bool>),
 }
 
+/// Is called with a process that stands, and why it is about to be killed.
+pub type OnKilled = Box<dyn FnOnce(i32, &str) + Send>;
+
 /// A seized task that will be followed.
 #[derive(Debug)]
 pub struct Followed {
@@ -73,12 +76,13 @@ impl Followed {
 }
 
 /// Seizes a thread that waits in execve, to follow its new image. `by_person`: a person decides. `on_failed` is called with the thread's id when the
-/// exec failed.
+/// exec failed, `on_killed` when its interpreter is killed for what it does.
 pub async fn seize(
     tid: i32,
     script: Script,
     by_person: bool,
     on_failed: impl FnOnce(i32) + Send + 'static,
+    on_killed: OnKilled,
 ) -> Result<(Followed, Ways), SeizeError> {
     let (orders, receiver) = channel();
     let (stopped, stopped_answer) = oneshot::channel();
@@ -109,10 +113,14 @@ pub async fn seize(
             return;
         }
         let mut script = script;
-        let Some(pid) = await_exec(tid, &receiver, stopped, on_failed, &mut script) else { return };
-        if await_order(pid, &receiver, gone) {
+        let image = await_exec(tid, &receiver, stopped, on_failed, &mut script);
+        let Some((pid, proven)) = image else { return };
+        if let Err(error) = proven {
+            on_killed(pid, &error.to_string());
+            end(pid);
+        } else if await_order(pid, &receiver, gone) {
             let _copy = copies::Entry::new(pid, &script, by_person);
-            Opens::new(pid, script).follow();
+            Opens::new(pid, script).follow(on_killed);
         }
     });
     thread.map_err(|error| SeizeError::Refused(unfollowed(&error)))?;
@@ -133,14 +141,15 @@ impl Drop for Count {
     }
 }
 
-// Until the exec has come out; the process, if it stands at its exec event with the copy that it was given.
+// Until the exec has come out; the process, if it stands before its first instruction, and whether it has the copy that it
+// was given and has shown that it may have it. Nobody is told that it stands if it has not.
 fn await_exec(
     tid: i32,
     orders: &Receiver<Order>,
     stopped: oneshot::Sender<Stopped>,
     on_failed: impl FnOnce(i32),
     script: &mut Script,
-) -> Option<i32> {
+) -> Option<(i32, io::Result<()>)> {
     // Whoever seized is gone: the thread's end lets nothing through.
     let Ok(Order::Continued) = orders.recv() else { return None };
     let _ = ptrace::interrupt(Pid::from_raw(tid));
@@ -170,16 +179,11 @@ fn await_exec(
         true => script.prove(now),
         false => Err(io::Error::other("the copy of its script was replaced before its exec")),
     };
-    if let Err(error) = proven {
-        tracing::warn!(process = now, %error, "the interpreter of a script was killed");
+    if proven.is_ok() && stopped.send(Stopped::Held(now)).is_err() {
         end(now);
         return None;
     }
-    if stopped.send(Stopped::Held(now)).is_err() {
-        end(now);
-        return None;
-    }
-    Some(now)
+    Some((now, proven))
 }
 
 // True when the image is to run.

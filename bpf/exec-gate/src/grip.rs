@@ -1,15 +1,16 @@
 //! An image that stands at its exec event, whoever stopped it: the tracer, for one that runs on untraced, or a thread of
 //! its own, for one that is followed until it has read its script.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use clawsec_core::pb;
+use clawsec_core::{ask, pb};
 use tokio::sync::oneshot;
 
-use crate::follow::{self, Followed};
+use crate::follow::{self, Followed, OnKilled};
 use crate::handler::{ExecHandler, Request, blocking};
 use crate::hold::{SeizeError, Stopped, Tracer};
+use crate::{reason, sys};
 
 enum Holder {
     Tracer(Arc<Tracer>, u64),
@@ -71,6 +72,7 @@ impl ExecHandler {
     ) -> Option<(Request, Result<(Grip, Ways), SeizeError>)> {
         let (tid, pid) = (request.task.tid, request.task.pid);
         let by_person = decision.verdict() == pb::Verdict::Hold;
+        let on_killed = self.on_killed(&request, decision);
         let (this, decision) = (self.clone(), decision.clone());
         let (request, script) = blocking(move || {
             let script = this.needs_script(&request, &decision).then(|| this.hand_over(&request, &decision));
@@ -85,11 +87,28 @@ impl ExecHandler {
             Some(Err(message)) => Err(SeizeError::Refused(message)),
             Some(Ok(script)) => {
                 let shared = Arc::clone(&self.shared);
-                follow::seize(tid, script, by_person, move |tid| shared.revoke_any(tid))
+                follow::seize(tid, script, by_person, move |tid| shared.revoke_any(tid), on_killed)
                     .await
                     .map(|(followed, ways)| (Grip { holder: Holder::Thread(followed) }, ways))
             }
         };
         Some((request, seized))
+    }
+
+    // Tells of an interpreter that is about to be killed: its exec was allowed, and what it did then was not.
+    fn on_killed(&self, request: &Request, decision: &pb::Decision) -> OnKilled {
+        let this = self.clone();
+        let subject = request.subject.name.clone();
+        let (action, process) = (request.action.clone(), request.process.clone());
+        let (question, hold_id) = (decision.question_id, decision.hold_id.clone());
+        let received = request.notification.received;
+        Box::new(move |pid, why| {
+            let message = format!("its interpreter was killed: {why}");
+            let denial = pb::Decision { layer: "gate".into(), hold_id, ..ask::denial(question, &message) };
+            if let Ok(pidfd) = sys::pidfd_open_process(pid) {
+                reason::tell(pidfd.as_fd(), &this.sandbox.budget, &this.line(&action, &denial));
+            }
+            this.report(&subject, action, process, &denial, received.elapsed().as_micros() as u64);
+        })
     }
 }

@@ -43,6 +43,8 @@ pub struct Script {
     pub names: Vec<Vec<u8>>,
     /// What it contains may make Node read it a second time, as an ES module.
     pub maybe_module: bool,
+    /// It may be byte code to Python, which reads that a second time.
+    pub maybe_compiled: bool,
 }
 
 impl ExecHandler {
@@ -79,24 +81,26 @@ impl ExecHandler {
             ));
         }
         let maybe_module = may_be_module(&script.path, &bytes);
+        let maybe_compiled = may_be_compiled(&request.image.name, &bytes);
         let copy = Content::of(bytes).map_err(|error| fail(&error))?;
         let spare = request.notification.put_fd(copy.as_fd()).map_err(|error| fail(&error))?;
         let cwd = request.cwd.as_ref().map_or(&[][..], |cwd| &cwd.path);
         let given = absolute(cwd, &request.image.name);
         let names = vec![without_dots(&given), given, absolute(b"/", &script.path)];
         let name = request.image.name.clone();
-        Ok(Script { copy, spare, unreadable: None, original, name, names, maybe_module })
+        Ok(Script { copy, spare, unreadable: None, original, name, names, maybe_module, maybe_compiled })
     }
 }
 
 impl Script {
     /// One of no content, which nobody has.
     #[cfg(test)]
-    pub fn for_test(maybe_module: bool) -> Self {
+    pub fn for_test() -> Self {
         let copy = Content::of(Vec::new()).unwrap();
         let original = status(copy.as_fd()).unwrap();
         let (name, names) = (Vec::new(), Vec::new());
-        Self { copy, spare: 3, unreadable: None, original, name, names, maybe_module }
+        let (maybe_module, maybe_compiled) = (false, false);
+        Self { copy, spare: 3, unreadable: None, original, name, names, maybe_module, maybe_compiled }
     }
 
     /// Makes an image that stands at its exec event open the script by its name, as its interpreter will. Only if that is the
@@ -244,6 +248,12 @@ fn may_be_module(path: &[u8], content: &[u8]) -> bool {
     !settled && [b"import".as_slice(), b"export", b"await"].into_iter().any(has)
 }
 
+// By its name, or by the first half of the magic number of its version, in which text has no second byte
+// (`maybe_pyc_file` of Python/pythonrun.c; 3,000 to 4,095 and more are numbers of Python 3).
+fn may_be_compiled(name: &[u8], content: &[u8]) -> bool {
+    name.ends_with(b".pyc") || content.get(1).is_some_and(|byte| (0x0b..=0x1f).contains(byte))
+}
+
 // Whether anything in the sandbox could change the file, or what its name leads to. Not known counts as yes.
 pub fn is_changeable(tid: i32, file: &Found) -> bool {
     if file.kind != Kind::File {
@@ -359,6 +369,19 @@ mod tests {
             ("/a.mjs", "import 'x'", false),
         ] {
             assert_eq!(may_be_module(path.as_bytes(), content.as_bytes()), expected, "{path} {content}");
+        }
+    }
+
+    #[test]
+    fn a_script_may_be_byte_code_by_its_name_or_its_first_bytes() {
+        for (name, content, expected) in [
+            ("a.pyc", &b"print(1)"[..], true),
+            ("a", b"\xa7\x0d\x0d\x0a", true),
+            ("a.py", b"print(1)", false),
+            ("a.py", b"\nprint(1)", false),
+            ("a", b"", false),
+        ] {
+            assert_eq!(may_be_compiled(name.as_bytes(), content), expected, "{name} {content:?}");
         }
     }
 

@@ -14,7 +14,8 @@ use crate::handover::Script;
 pub enum Family {
     /// Once, by the name that they are given (dash, bash, perl), and they read on from that descriptor.
     Once,
-    /// At first to look for an archive, then with fopen(3), without O_CLOEXEC, to run it. The name is made absolute.
+    /// At first to look for an archive, then with fopen(3), without O_CLOEXEC, to run it, and so again when that is byte code.
+    /// The name is made absolute.
     Python,
     /// By the name that realpath gives, and again when it turns out to be an ES module.
     Node,
@@ -47,13 +48,14 @@ impl Family {
         }
     }
 
-    /// Whether it opens its script for the last time. `times`: how often it has done so by the script's name, this one
-    /// included. Another name that leads to the same file does not count: the sandbox makes such names where it likes.
-    pub fn is_last(self, script: &Script, times: u32, flags: OFlags) -> bool {
+    /// Whether it has opened its script for the last time. `times`: how often it has done so by the script's name; `kept`: how
+    /// often without O_CLOEXEC. Another name that leads to the same file does not count: the sandbox makes such names where
+    /// it likes.
+    pub fn is_last(self, script: &Script, times: u32, kept: u32) -> bool {
         match self {
             Self::Once => true,
-            Self::Python => !flags.contains(OFlags::CLOEXEC),
-            Self::Node => !script.maybe_module || times > 1,
+            Self::Python => kept > u32::from(script.maybe_compiled),
+            Self::Node => times > u32::from(script.maybe_module),
             Self::Other => false,
         }
     }
@@ -69,7 +71,10 @@ impl Family {
             Self::Python => {
                 let closed_at_exec = opened.flags.contains(OFlags::CLOEXEC);
                 let is_main = opened.path.file_prefix().is_some_and(|name| name == "__main__");
-                is_main || (!closed_at_exec && !is_named(opened.path, &PYTHON_START))
+                is_main
+                    || (!closed_at_exec
+                        && !is_named(opened.path, &PYTHON_START)
+                        && !is_of_libraries(opened.path))
             }
             Self::Node => opened.times == 0 && !opened.is_image && !is_of_start(opened.path),
         }
@@ -83,22 +88,25 @@ fn is_named(path: &Path, names: &[&str]) -> bool {
     names.iter().any(|name| path.file_name().is_some_and(|file| file == *name))
 }
 
-/// What Node opens at its start, besides libraries. Whoever can write one of these has other ways into any process.
-const NODE_START: [&str; 13] = [
-    "/dev/null",
-    "/dev/random",
-    "/dev/urandom",
+/// What libraries of the system read when they start. Whoever can write there has other ways into any process.
+const LIBRARIES_START: [&str; 10] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
     "/etc/localtime",
     "/etc/timezone",
     "/etc/os-release",
-    "/etc/ssl/openssl.cnf",
-    "/etc/pki/tls/openssl.cnf",
-    "/usr/lib/ssl/openssl.cnf",
-    "/usr/local/ssl/openssl.cnf",
-    "/usr/share/zoneinfo/tzdata.zi",
+    "/etc/ssl",
+    "/etc/pki",
+    "/usr/lib/ssl",
+    "/usr/local/ssl",
+    "/usr/share/ca-certificates",
 ];
+/// The devices that Node opens.
+const NODE_DEVICES: [&str; 3] = ["/dev/null", "/dev/random", "/dev/urandom"];
+
+fn is_of_libraries(path: &Path) -> bool {
+    LIBRARIES_START.iter().any(|start| path.starts_with(start))
+}
 
 // What Node opens before its script. JSON runs nothing. Its script's name has no links any more when it opens it, so that
 // it never begins with "/proc/self"; what has the number of a process in its name may have been written by that process.
@@ -110,7 +118,8 @@ fn is_of_start(path: &Path) -> bool {
     let folders = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
     let is_library = || path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
     is_named(path, &["package.json"])
-        || NODE_START.iter().any(|start| path == *start)
+        || is_of_libraries(path)
+        || NODE_DEVICES.iter().any(|device| path == *device)
         || of_kernel
         || (is_library() && folders.iter().any(|folder| path.starts_with(folder)))
 }
@@ -136,18 +145,19 @@ mod tests {
 
     #[test]
     fn the_last_open_of_a_script_depends_on_the_interpreter() {
-        let (closed, open) = (OFlags::RDONLY | OFlags::CLOEXEC, OFlags::RDONLY);
-        for (family, maybe_module, times, flags, is_last) in [
-            (Family::Once, false, 1, open, true),
-            (Family::Python, false, 1, closed, false),
-            (Family::Python, false, 2, open, true),
-            (Family::Node, false, 1, closed, true),
-            (Family::Node, true, 1, closed, false),
-            (Family::Node, true, 2, closed, true),
-            (Family::Other, false, 9, open, false),
+        for (family, twice, times, kept, is_last) in [
+            (Family::Once, false, 1, 1, true),
+            (Family::Python, false, 1, 0, false),
+            (Family::Python, false, 2, 1, true),
+            (Family::Python, true, 2, 1, false),
+            (Family::Python, true, 3, 2, true),
+            (Family::Node, false, 1, 0, true),
+            (Family::Node, true, 1, 0, false),
+            (Family::Node, true, 2, 0, true),
+            (Family::Other, false, 9, 9, false),
         ] {
-            let script = Script::for_test(maybe_module);
-            assert_eq!(family.is_last(&script, times, flags), is_last, "{family:?} {times}");
+            let script = Script { maybe_module: twice, maybe_compiled: twice, ..Script::for_test() };
+            assert_eq!(family.is_last(&script, times, kept), is_last, "{family:?} {times}");
         }
     }
 
@@ -169,6 +179,8 @@ mod tests {
             (Family::Node, "/usr/lib/x86_64-linux-gnu/libc.so.6", closed, false),
             (Family::Node, "/work/package.json", closed, false),
             (Family::Node, "/etc/ssl/openssl.cnf", open, false),
+            (Family::Node, "/etc/ssl/certs/ca-certificates.crt", closed, false),
+            (Family::Python, "/usr/lib/ssl/openssl.cnf", open, false),
             (Family::Node, "/proc/self/maps", open, false),
             (Family::Node, "/proc/meminfo", open, false),
             (Family::Node, "/sys/fs/cgroup/memory.max", open, false),

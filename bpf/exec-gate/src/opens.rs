@@ -21,6 +21,7 @@ use rustix::fs::OFlags;
 
 use crate::copies;
 use crate::file::{is_same, statx_of};
+use crate::follow::OnKilled;
 use crate::handover::{Script, absolute, without_dots};
 use crate::interpreter::{Family, Opened};
 use crate::memory;
@@ -58,20 +59,22 @@ pub(crate) struct Opens {
     // Each with the call that it is in.
     threads: HashMap<i32, Option<Call>>,
     family: Family,
+    // How often the script was opened by its name, and how often so that an exec would leave it open.
     times: u32,
+    kept: u32,
 }
 
 impl Opens {
     /// Of an image that stands at its exec event.
     pub fn new(pid: i32, script: Script) -> Self {
-        Self { script, threads: HashMap::from([(pid, None)]), family: family(pid), times: 0 }
+        Self { script, threads: HashMap::from([(pid, None)]), family: family(pid), times: 0, kept: 0 }
     }
 
     /// Lets the image run, until it has its script for the last time or has ended. Kills it where that is in doubt.
-    pub fn follow(mut self) {
-        let pids: Vec<i32> = self.threads.keys().copied().collect();
+    pub fn follow(mut self, on_killed: OnKilled) {
+        let pid = self.threads.keys().copied().next().unwrap_or_default();
         if let Err(error) = self.run() {
-            tracing::warn!(processes = ?pids, %error, "the interpreter of a script was killed");
+            on_killed(pid, &error.to_string());
             self.kill_all();
         }
     }
@@ -186,7 +189,8 @@ impl Opens {
     // It has the copy. True: for the last time.
     fn given(&mut self, tid: i32, flags: OFlags) -> io::Result<bool> {
         self.times += 1;
-        let is_last = self.family.is_last(&self.script, self.times, flags);
+        self.kept += u32::from(!flags.contains(OFlags::CLOEXEC));
+        let is_last = self.family.is_last(&self.script, self.times, self.kept);
         if is_last {
             self.execute(tid, libc::SYS_close, [self.script.spare as u64, 0, 0], 0)?;
         }
@@ -208,8 +212,8 @@ impl Opens {
         let kind = file_type(&stat);
         let opened = Opened { times: self.times, flags: opening.flags, path, kind, is_image };
         if self.family.is_instead(&opened) {
-            let why = format!("it opened {} where its script was expected", path.display());
-            return Err(io::Error::other(why));
+            let shown: String = path.display().to_string().chars().take(200).collect();
+            return Err(io::Error::other(format!("it opened {shown} where its script was expected")));
         }
         Ok(())
     }

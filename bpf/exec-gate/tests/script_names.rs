@@ -36,6 +36,8 @@ fn after_a_change(world: &World, command: &[OsString], change: impl FnOnce()) ->
     held.decide(pb::Verdict::Allow);
     let ended = actor.wait();
     assert!(!ended.stdout.contains("evil"), "{ended:?}");
+    let is_told = ended.stderr.contains("clawsec: ") && ended.stderr.contains("its interpreter was killed");
+    assert_eq!(ended.stdout == "signal 9\n", is_told, "{ended:?}");
     ended.stdout
 }
 
@@ -97,6 +99,28 @@ fn a_script_whose_name_becomes_a_folder_under_its_hold_runs_as_it_was() {
         }
         write(&script.join("package.json"), r#"{ "main": "main.js" }"#);
     });
+}
+
+#[test]
+fn byte_code_that_is_exchanged_under_its_hold_runs_as_it_was() {
+    let world = holds_scripts();
+    let compiled = |word: &str| {
+        let (text, code) = (world.path(&format!("{word}.py")), world.path(&format!("{word}.pyc")));
+        write(&text, &format!("print('{word}')\n"));
+        let compile = "import sys, py_compile; py_compile.compile(sys.argv[1], sys.argv[2])";
+        let done = Command::new("/usr/bin/python3").args(["-c", compile]).args([&text, &code]).status();
+        assert!(done.unwrap().success());
+        code
+    };
+    for name in ["script.pyc", "script"] {
+        let script = world.path(name);
+        fs::rename(compiled("good"), &script).unwrap();
+        let evil = compiled("evil");
+        let said = after_a_change(&world, &args([&"run", &"/usr/bin/python3", &script]), || {
+            fs::rename(evil, &script).unwrap();
+        });
+        assert_eq!(said, "good\nexit 0\n", "{name}");
+    }
 }
 
 #[test]
@@ -176,7 +200,15 @@ fn node_runs_nothing_that_is_where_its_own_files_are() {
             fs::remove_file(&script).unwrap();
             symlink(&target, &script).unwrap();
         });
-        assert!(["good\nexit 0\n", "signal 9\n"].contains(&said.as_str()), "{}: {said}", target.display());
+        assert_eq!(said, "signal 9\n", "{}", target.display());
+        let opened = format!("it opened {} where its script was expected", target.display());
+        world.event("why it was killed", |event| match &event.kind {
+            Some(pb::event::Kind::Decision(decision)) if decision.message.ends_with(&opened) => {
+                assert_eq!((decision.verdict(), decision.layer.as_str()), (pb::Verdict::Deny, "gate"));
+                Some(())
+            }
+            _ => None,
+        });
         if !target.starts_with("/proc") {
             fs::remove_file(&target).unwrap();
         }
