@@ -89,6 +89,14 @@ describe("escapeArgv", () => {
       100,
     );
     expect(line).not.toMatch(UNSAFE);
-    expect([...line].length).toBeLessThanOrEqual(101);
+    expect([...line].length).toBeLessThanOrEqual(140);
+  });
+
+  test("says how much is not shown, where something is not", () => {
+    expect(escapeArgv(["a", "b".repeat(98)], 100)).toBe(`a ${"b".repeat(98)}`);
+    expect(escapeArgv(["a", "b".repeat(198)], 100)).toBe(`a '${"b".repeat(97)}… (about 101 more characters)`);
+    const hidden = escapeArgv(["git", "-c", `x.y=${"A".repeat(1000)}`, "push", "--force"]);
+    expect(hidden).toMatch(/^git -c 'x\.y=A+… \(about \d+ more characters\)$/);
+    expect(escapeArgv(["echo", "…"])).toBe("echo '…'");
   });
 });

@@ -46,21 +46,26 @@ export function escapeWord(word: string, limit: number): string {
   return /^[\w@%+=:,./-]+$/.test(safe) ? safe : `'${safe.replaceAll("'", "'\\''")}'`;
 }
 
-/** An argv as a shell-like line: words that need it are quoted, unsafe characters escaped. */
+/**
+ * An argv as a shell-like line of at most `limit` characters: words that need it are quoted, unsafe characters escaped.
+ * A longer one ends with how much is not shown: what is behind it may matter more than what is shown.
+ */
 export function escapeArgv(argv: readonly string[], limit = 400): string {
   let length = 0;
   const words: string[] = [];
   for (const word of argv) {
     if (length > limit) break;
-    const safe = escapeWord(word, limit);
+    // One that is cut makes the line too long by itself.
+    const safe = escapeWord(word, limit + 1);
     words.push(safe);
     length += safe.length + 1;
   }
   const line = words.join(" ");
   if (line.length <= limit && words.length === argv.length) return line;
   const characters = [...line];
-  const cut = characters.length > limit || words.length < argv.length;
-  return cut ? `${characters.slice(0, limit).join("")}…` : line;
+  if (characters.length <= limit && words.length === argv.length) return line;
+  const written = argv.reduce((sum, word) => sum + word.length + 1, 0);
+  return `${characters.slice(0, limit).join("")}… (about ${Math.max(1, written - limit)} more characters)`;
 }
 
 function visible(character: string): string {
