@@ -32,7 +32,8 @@ export function compile(sources: string, folder: string): string {
   const bin = join(folder, "bin");
   const denied = join(folder, "denied");
   const deep = join(denied, "deep", ...Array.from({ length: DEPTH }, () => "d"));
-  for (const made of [join(bin, "python"), deep]) mkdirSync(made, { recursive: true });
+  const fine = join(folder, "fine");
+  for (const made of [join(bin, "python"), deep, fine]) mkdirSync(made, { recursive: true });
   const cc = (output: string, names: readonly string[], ...flags: string[]) => {
     const files = names.map((name) => join(sources, `${name}.c`));
     const common = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-pthread"];
@@ -68,6 +69,9 @@ export function compile(sources: string, folder: string): string {
     join(denied, "script.js"),
     'require("node:fs").writeFileSync(process.env.MARK, process.env.TOKEN);\n',
   );
+  script(join(fine, "ok.sh"), "echo fine\n");
+  script(join(fine, "ok.js"), "console.log('fine')\n");
+  script(join(fine, "ok.py"), "import colorsys\nprint('fine')\n");
   script(join(bin, "bash-env"), 'echo "$TOKEN" > "$MARK"\n');
   script(
     join(bin, "required.cjs"),

@@ -68,6 +68,7 @@ export async function setUp(
   closable(close);
   try {
     const hash = compile(join(root, "test/escape/programs"), programs);
+    linkNode(join(programs, "bin/node"));
     const openclaw = makeOpenClaw(join(folder, "openclaw"), join(root, "test/escape/agent"));
     const hosts = await makeTestHosts(slot);
     undo.push(() => hosts.close());
@@ -82,18 +83,22 @@ export async function setUp(
   }
 }
 
+function linkNode(to: string): void {
+  try {
+    linkSync(process.execPath, to);
+  } catch {
+    copyFileSync(process.execPath, to);
+  }
+  chmodSync(to, 0o755);
+}
+
 /** A folder that looks to the pack as OpenClaw's: Node and the gateway's program where they belong. */
 function makeOpenClaw(folder: string, agent: string): string {
   const modules = join(folder, "node_modules");
   const node = join(modules, "node/bin/node");
   const broker = join(modules, "openclaw/dist/process/spawn-broker");
   for (const made of [join(node, ".."), broker]) mkdirSync(made, { recursive: true });
-  try {
-    linkSync(process.execPath, node);
-  } catch {
-    copyFileSync(process.execPath, node);
-  }
-  chmodSync(node, 0o755);
+  linkNode(node);
   writeFileSync(join(modules, "openclaw/package.json"), '{ "name": "openclaw", "type": "module" }\n');
   for (const name of ["openclaw.mjs", "tries.mjs"])
     cpSync(join(agent, name), join(modules, "openclaw", name));

@@ -7,6 +7,7 @@ import { heldSolo } from "./solo/held.js";
 import { laterSolo } from "./solo/later.js";
 import { policySolo } from "./solo/policy.js";
 import { reloadSolo } from "./solo/reload.js";
+import { scriptSolo } from "./solo/scripts.js";
 import { surviveSolo } from "./solo/survive.js";
 import type { Solo } from "./solo/way.js";
 
@@ -15,6 +16,7 @@ export const SOLO: readonly Solo[] = [
   ...policySolo,
   ...reloadSolo,
   ...heldSolo,
+  ...scriptSolo,
   ...laterSolo,
   ...surviveSolo,
   ...againSolo,

@@ -155,6 +155,25 @@ const words: readonly Way[] = [
         'bash --rcfile "$DENIED" -i < /dev/null',
         "script",
       ],
+      [
+        "taken-back",
+        "dash whose option -s is taken back before the script",
+        'dash -s +s "$DENIED"',
+        "script",
+      ],
+      [
+        "no-value",
+        "node with a script of its own behind an option that takes no value",
+        `: > own.js && ${NODE} --http-parser "$DENIED" own.js`,
+        "script.js",
+      ],
+      [
+        "vanished",
+        "bash that looks in PATH while a script of its own vanishes again and again",
+        `echo true > script; (while :; do mv script away; mv away script; done) & moves=$!
+          for i in 1 2 3 4 5 6 7 8 9 10; do for j in 1 2 3 4 5 6 7 8 9 10; do PATH=/opt/escape/denied:$PATH bash script; done; done; kill $moves`,
+        "script",
+      ],
       ["python-prompt", "python3 with a prompt after it", 'python3 -i "$DENIED" < /dev/null', "script.py"],
       [
         "node-env-file",
