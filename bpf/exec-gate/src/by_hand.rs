@@ -12,11 +12,13 @@ pub struct Given<'a> {
     pub variables: Vec<&'static str>,
 }
 
-/// Whether an executable is a dynamic loader, by its base name: those of glibc and musl.
+/// Whether an executable is a dynamic loader, by its base name: those of glibc and musl. musl's is a link to its `libc.so`,
+/// which with glibc is a text.
 pub fn is_loader(path: &[u8]) -> bool {
     let name = executable_name(path);
     let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
     name == b"ld.so"
+        || name == b"libc.so"
         || (name.starts_with(b"ld")
             && has(b".so")
             && (name[2..].starts_with(b"-") || name[2..].starts_with(b"64.")))
@@ -80,6 +82,7 @@ mod tests {
             "ld-musl-x86_64.so.1",
             "ld.so",
             "ld64.so.2",
+            "libc.so",
         ] {
             assert!(is_loader(format!("/lib/{name}").as_bytes()), "{name}");
         }

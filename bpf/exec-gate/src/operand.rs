@@ -70,6 +70,10 @@ enum Short {
     Library,
     /// A setting of PHP.
     Setting,
+    /// The name of a setting of a shell (`-o NAME`), as `Next`.
+    Named,
+    /// A setting of Python (`-X`), as `Value`.
+    Key,
     Unknown,
 }
 
@@ -80,6 +84,7 @@ impl Language {
     /// By the base name of an executable, without its version; `None`: no interpreter of the table.
     pub fn of(executable: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(executable_name(executable)).ok()?;
+        let name = name.strip_suffix("-static").or(name.strip_suffix(".distrib")).unwrap_or(name);
         Some(match name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-') {
             "dash" | "ash" | "sh" | "ksh" | "mksh" | "zsh" | "lksh" | "posh" | "yash" => Self::Shell,
             "bash" | "rbash" => Self::Bash,
@@ -100,14 +105,16 @@ impl Language {
             Self::Shell | Self::Bash => match letter {
                 b'c' => Short::Inline,
                 b's' => Short::Stream,
-                b'o' | b'O' => Short::Next,
+                b'o' => Short::Named,
+                b'O' if self == Self::Bash => Short::Next,
                 _ if is("abdefhiklmnpqrtuvxBCDEHIPTV") => Short::Plain,
                 _ => Short::Unknown,
             },
             Self::Python => match letter {
                 b'c' => Short::Inline,
                 b'm' => Short::Module,
-                b'W' | b'X' => Short::Value,
+                b'W' => Short::Value,
+                b'X' => Short::Key,
                 b'i' => Short::Also(PROMPT),
                 _ if is("bBdEhIOPqRsStuvVx?") => Short::Plain,
                 _ => Short::Unknown,
@@ -165,13 +172,15 @@ pub fn code(executable: &[u8], argv: &[Vec<u8>]) -> Option<(Language, Code)> {
     Some((language, language.code(argv)))
 }
 
-// Its applet is named by the first argument that is not "busybox".
+// Its applet is named by the first argument that is not "busybox". A "-" before a name, as a login shell has, means nothing.
 fn busybox(argv: &[Vec<u8>]) -> Option<(Language, Code)> {
-    let at = argv.iter().position(|argument| !executable_name(argument).starts_with(b"busybox"))?;
-    match executable_name(&argv[at]) {
-        b"sh" | b"ash" | b"hush" | b"-sh" | b"-ash" => {
-            Some((Language::Shell, Language::Shell.code(&argv[at..])))
-        }
+    let name = |argument: &Vec<u8>| {
+        let name = executable_name(argument);
+        name.strip_prefix(b"-").unwrap_or(name).to_vec()
+    };
+    let at = argv.iter().position(|argument| !name(argument).starts_with(b"busybox"))?;
+    match name(&argv[at]).as_slice() {
+        b"sh" | b"ash" | b"hush" | b"bash" => Some((Language::Shell, Language::Shell.code(&argv[at..]))),
         _ => None,
     }
 }
@@ -207,7 +216,72 @@ fn is_plain_pattern(text: &[u8]) -> bool {
 // Whether a setting of PHP names a file that is run or loaded. It can have several lines.
 fn loads(setting: &[u8]) -> bool {
     let text = String::from_utf8_lossy(setting).to_ascii_lowercase();
-    ["auto_prepend", "auto_append", "extension", "preload"].iter().any(|key| text.contains(key))
+    ["auto_prepend", "auto_append", "extension", "preload", "opcache", "include_path", "user_ini"]
+        .iter()
+        .any(|key| text.contains(key))
+}
+
+// Settings of shells (`-o NAME`) that leave what is run as it is. dash's "stdin" is `-s`.
+const SHELL_NAMES: [&str; 27] = [
+    "allexport",
+    "braceexpand",
+    "debug",
+    "emacs",
+    "errexit",
+    "errtrace",
+    "functrace",
+    "hashall",
+    "histexpand",
+    "history",
+    "ignoreeof",
+    "interactive-comments",
+    "keyword",
+    "monitor",
+    "noclobber",
+    "noexec",
+    "noglob",
+    "nolog",
+    "notify",
+    "nounset",
+    "onecmd",
+    "physical",
+    "pipefail",
+    "posix",
+    "verbose",
+    "vi",
+    "xtrace",
+];
+
+// Settings of Python (`-X KEY` or `-X KEY=VALUE`) by which it loads nothing from elsewhere.
+const PYTHON_KEYS: [&str; 19] = [
+    "context_aware_warnings",
+    "cpu_count",
+    "dev",
+    "disable_remote_debug",
+    "faulthandler",
+    "frozen_modules",
+    "gil",
+    "importtime",
+    "int_max_str_digits",
+    "no_debug_ranges",
+    "perf",
+    "perf_jit",
+    "showrefcount",
+    "thread_inherit_context",
+    "tlbc",
+    "tracemalloc",
+    "utf8",
+    "warn_default_encoding",
+    "pathconfig_warnings",
+];
+
+// Whether the argument before this place, if there is one, names a setting of a shell that is known.
+fn is_known_name(argv: &[Vec<u8>], at: usize) -> bool {
+    argv.get(at - 1).is_none_or(|name| is_one_of(name, &SHELL_NAMES))
+}
+
+fn is_one_of(text: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| name.as_bytes() == text)
 }
 
 // What is gathered on the way to the operand.
@@ -286,7 +360,9 @@ impl Language {
                 [b'+', cluster @ ..] if is_shell => {
                     longs = false;
                     at += 1;
-                    at += cluster.iter().filter(|letter| matches!(letter, b'o' | b'O')).count();
+                    if self.taken_back(cluster, argv, &mut at).is_none() {
+                        return unknown(argument);
+                    }
                 }
                 _ => break,
             }
@@ -304,6 +380,23 @@ impl Language {
             _ if seen.inline => seen.alone(Code::Inline),
             _ => seen.alone(Code::Stream),
         }
+    }
+
+    // Options of a shell behind a "+". `None`: they mean more than that something is switched off: bash takes `+c` and `+s` for
+    // `-c` and `-s`, and dash takes back a `-s` by `+s`.
+    fn taken_back(self, cluster: &[u8], argv: &[Vec<u8>], at: &mut usize) -> Option<()> {
+        for letter in cluster {
+            match self.short(*letter) {
+                Short::Plain if !matches!(letter, b'i' | b'l' | b'D') => {}
+                Short::Next => *at += 1,
+                Short::Named => {
+                    *at += 1;
+                    is_known_name(argv, *at).then_some(())?;
+                }
+                _ => return None,
+            }
+        }
+        Some(())
     }
 
     // `Some`: it is settled; `Some(None)`: it is not known.
@@ -347,6 +440,20 @@ impl Language {
                     return None;
                 }
                 Short::Next => *at += 1,
+                Short::Named => {
+                    *at += 1;
+                    if !is_known_name(argv, *at) {
+                        return Some(None);
+                    }
+                }
+                Short::Key => {
+                    let rest = &cluster[place..];
+                    *at += usize::from(rest.is_empty());
+                    let value =
+                        if rest.is_empty() { argv.get(*at - 1).map_or(&[][..], Vec::as_slice) } else { rest };
+                    let key = value.split(|&byte| byte == b'=').next().unwrap_or_default();
+                    return (!is_one_of(key, &PYTHON_KEYS)).then_some(None);
+                }
                 Short::Digits(digits) => {
                     while cluster.get(place).is_some_and(|next| digits.as_bytes().contains(next)) {
                         place += 1;

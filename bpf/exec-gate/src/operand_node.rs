@@ -15,9 +15,7 @@ const VALUED: &[&str] = &[
     "--disable-proto",
     "--disable-warning",
     "--dns-result-order",
-    "--es-module-specifier-resolution",
     "--experimental-default-type",
-    "--experimental-test-isolation",
     "--experimental-test-tag-filter",
     "--heap-prof-dir",
     "--heap-prof-interval",
@@ -41,14 +39,12 @@ const VALUED: &[&str] = &[
     "--secure-heap-min",
     "--security-revert",
     "--security-reverts",
-    "--stack-trace-limit",
     "--test-concurrency",
     "--test-coverage-branches",
     "--test-coverage-exclude",
     "--test-coverage-functions",
     "--test-coverage-include",
     "--test-coverage-lines",
-    "--test-isolation",
     "--test-name-pattern",
     "--test-random-seed",
     "--test-reporter-destination",
@@ -68,9 +64,14 @@ const VALUED: &[&str] = &[
     "--watch-kill-signal",
     "--watch-path",
     "-C",
-    "--policy-integrity",
+];
+/// These take a value in some versions of Node, and none in others.
+const EITHER: &[&str] = &[
+    "--es-module-specifier-resolution",
     "--experimental-specifier-resolution",
     "--http-parser",
+    "--policy-integrity",
+    "--stack-trace-limit",
 ];
 /// These name a file that holds code or says what else to load; nothing tells what that is.
 const BESIDE: &[&str] = &[
@@ -168,6 +169,17 @@ fn is_no_plain_name(name: &[u8]) -> bool {
         .any(|byte| matches!(byte, b'%' | b'?' | b'#' | b':' | b'\\') || *byte <= b' ' || !byte.is_ascii())
 }
 
+// What an option negates. Node takes `--no-print CODE` for `--print CODE`.
+fn negated(name: &str) -> Option<String> {
+    name.strip_prefix("--no-").map(|rest| format!("--{rest}"))
+}
+
+fn takes_something(name: &str) -> bool {
+    let more =
+        ["--test-reporter", "--test-isolation", "--experimental-test-isolation", "--run", "--entry-url"];
+    [VALUED, EITHER, BESIDE, LOADED, INLINE, PRINT, &more].iter().any(|list| list.contains(&name))
+}
+
 fn beside(option: &str) -> Code {
     Code::Unknown(format!(
         "with its option {option} Node runs or loads what a file says, so that the script is not all that runs"
@@ -238,6 +250,18 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
             return Code::Unknown("the script of Node is a URL".into());
         } else if name == "--test" {
             is_test = true;
+        } else if name.ends_with("-test-isolation") || name == "--test-isolation" {
+            let value = if value.is_some() { value } else { argv.get(at).inspect(|_| at += 1).cloned() };
+            // Else each file of tests runs in a Node of its own.
+            if value.is_some_and(|value| value == b"none") {
+                return beside(name);
+            }
+        } else if EITHER.contains(&name) {
+            if value.is_none() {
+                return unknown(name);
+            }
+        } else if negated(name).is_some_and(|name| takes_something(&name)) {
+            return unknown(name);
         } else if VALUED.contains(&name) {
             at += usize::from(value.is_none());
         } else if value.is_none()

@@ -227,3 +227,209 @@ fn another_program_is_no_interpreter_whatever_its_arguments_are() {
         assert_eq!(run(line), None, "{line}");
     }
 }
+
+#[test]
+fn what_a_shell_takes_back_or_names_is_known_or_it_is_not_known_what_runs() {
+    for line in [
+        "/usr/bin/bash +s F",
+        "/usr/bin/bash +c F",
+        "/usr/bin/dash +c F",
+        "/usr/bin/dash -s +s F",
+        "/usr/bin/dash +xs F",
+        "/usr/bin/dash -o stdin F",
+        "/usr/bin/dash +o stdin F",
+        "/usr/bin/dash -O extglob F",
+        "/usr/bin/bash +- F",
+        "/usr/bin/bash -+c F",
+        "/usr/bin/bash +D F",
+        "/usr/bin/bash -o no-such-name F",
+    ] {
+        assert!(matches!(run(line), Some(Code::Unknown(_))), "{line}");
+    }
+    for line in ["/usr/bin/bash + F", "/usr/bin/dash +xo errexit F", "/usr/bin/bash +eO extglob F"] {
+        assert_eq!(run(line), files(&["F"]), "{line}");
+    }
+}
+
+#[test]
+fn an_applet_is_a_shell_however_it_is_called() {
+    for line in ["/bin/busybox sh F", "/bin/busybox -sh F", "/bin/busybox bash F"] {
+        assert_eq!(run(line), files(&["F"]), "{line}");
+    }
+    for name in ["-busybox", "-/bin/busybox", "busybox"] {
+        let argv = [name, "sh", "F"].map(|word| word.as_bytes().to_vec());
+        assert_eq!(code(b"/bin/busybox", &argv).map(|(_, code)| code), files(&["F"]), "{name}");
+    }
+    assert_eq!(run("/bin/busybox ls F"), None);
+}
+
+#[test]
+fn a_shell_is_known_by_its_name_also_when_it_is_linked_statically() {
+    for name in ["bash-static", "zsh-static", "sh.distrib", "mksh-static"] {
+        assert_eq!(run(&format!("/bin/{name} F")), files(&["F"]), "{name}");
+    }
+}
+
+#[test]
+fn a_setting_by_which_python_loads_from_elsewhere_is_more_than_the_script() {
+    for line in [
+        "/usr/bin/python3 -X pycache_prefix=/work F",
+        "/usr/bin/python3 -Xpycache_prefix=/work F",
+        "/usr/bin/python3 -BXpresite=x F",
+        "/usr/bin/python3 -X no_such_key F",
+    ] {
+        assert!(matches!(run(line), Some(Code::Unknown(_))), "{line}");
+    }
+    for line in ["/usr/bin/python3 -X utf8=1 F", "/usr/bin/python3 -Xfrozen_modules=off F"] {
+        assert_eq!(run(line), files(&["F"]), "{line}");
+    }
+}
+
+#[test]
+fn what_node_takes_for_more_than_a_switch_is_not_taken_for_one() {
+    for line in [
+        "/opt/bin/node --http-parser F G",
+        "/opt/bin/node --experimental_specifier_resolution F G",
+        "/opt/bin/node --es-module-specifier-resolution F G",
+        "/opt/bin/node --stack-trace-limit F G",
+        "/opt/bin/node --no-print F G",
+        "/opt/bin/node --no_print F G",
+        "/opt/bin/node --no-eval F G",
+        "/opt/bin/node --no-title F G",
+        "/opt/bin/node --test --test-isolation=none F",
+        "/opt/bin/node --test --experimental-test-isolation none F",
+    ] {
+        assert!(matches!(run(line), Some(Code::Unknown(_))), "{line}");
+    }
+    for line in [
+        "/opt/bin/node --http-parser=x F",
+        "/opt/bin/node --no-warnings F",
+        "/opt/bin/node --test --test-isolation process F",
+    ] {
+        assert_eq!(run(line), files(&["F"]), "{line}");
+    }
+}
+
+// Each option that it has, with 3 and more for those that take a value; what it does of them is fixed when it is built.
+const NODE_OPTIONS: &str = "
+const { internalBinding } = require('internal/test/binding');
+const binding = internalBinding('options');
+const info = binding.getCLIOptionsInfo?.() ?? binding.getCLIOptions?.() ?? binding;
+for (const [name, { type }] of info.options) console.log(name, type);
+";
+
+#[test]
+fn no_option_of_the_nodes_that_are_here_is_taken_for_one_with_a_value_or_without_one_by_mistake() {
+    let linked = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../node_modules/.bin/node");
+    let nodes = [linked, "/usr/bin/node".into()].into_iter().filter(|node| node.exists());
+    let mut seen = 0;
+    for node in nodes {
+        let said =
+            std::process::Command::new(&node).args(["--expose-internals", "-e", NODE_OPTIONS]).output();
+        let said = String::from_utf8(said.unwrap().stdout).unwrap();
+        for line in said.lines().filter(|line| line.starts_with('-')) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let takes = kind.parse::<u32>().unwrap() >= 3;
+            let of = |name: &str| run(&format!("/opt/bin/node {name} F G"));
+            // Whichever it takes for the script, it is not the other one.
+            let wrong = if takes { files(&["F"]) } else { files(&["G"]) };
+            assert_ne!(of(name), wrong, "{name} of {}", node.display());
+            if !takes {
+                let negated = name.replacen("--", "--no-", 1);
+                assert_ne!(of(&negated), files(&["G"]), "{negated} of {}", node.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 150, "no Node is here, or its options have another form: {seen}");
+}
+
+/// Numbers that look random and are the same each time (Knuth's MMIX).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+
+    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len())]
+    }
+}
+
+const SCRIPTS: [&str; 8] = ["a", "b", "c", "o", "e", "+e", "-x", "ab"];
+const OF_SHELLS: &str = "-es -se -cx -xc -xs -oe -eo -xo -soc -ooc -Oo +oo +xo +eo -o- nounset -T -C -h -m -P -f -q -cO -OO -lc \
+    -ls -li --init-filex -init-file --rcfile=a -rcfil --help --version --s --c -dump-strings -D -noediting -login -posix -O- --o - -- \
+    -c -s -o +o -O +O -e +e -x -i -l --login --rcfile --init-file -ce -ec -sc -oc -co -oo -so posix pipefail extglob errexit stdin \
+    --norc -norc --posix -rcfile --noprofile -p +p -v -n -a -k -t -B -E -r -V -H -cs -xoc -xO +c +s +cs +es +xs +i +l +D --debugger \
+    -ox --verbose -I -b -u -ic --pretty-print --wordexp --- -+ + +- -z";
+const OF_PYTHON: &str = "- -- -B -I -E -s -S -u -x -O -OO -W ignore -Wignore -X utf8 -Xdev -c -m -bb -q -d -P -v -V -h -? -R -t \
+    --version --check-hash-based-pycs never --check-hash-based-pycs=never --help -i -BW -BX -uW -J -Bx --- +e --check --vers";
+const OF_PERL: &str = "- -- -w -W -X -t -T -U -u -f -s -a -c -S -x -xb -0 -0777 -0xFF -0x -00 -l -l0 -l012 -I -Ib -I. -M -Mstrict \
+    -mstrict -M-strict -e -E -F -F: -F, -C -C0 -CS -D -v -V:version -h -g -wl -lw -we -sx -wI -C7e -lI -0I -* --help -? -y -w- --w -wd \
+    -Cb -fI -ta -A -r -lx -0x41e";
+
+// What it does with command lines that a person would not write is what was told of them before.
+#[test]
+fn interpreters_run_what_is_told_of_their_arguments() {
+    for (program, options, script, code_text, rounds) in [
+        ("/usr/bin/dash", OF_SHELLS, "echo RAN-@\n", "echo INLINE", 600),
+        ("/usr/bin/bash", OF_SHELLS, "echo RAN-@\n", "echo INLINE", 600),
+        ("/usr/bin/python3", OF_PYTHON, "print('RAN-@')\n", "print('INLINE')", 150),
+        ("/usr/bin/perl", OF_PERL, "print \"RAN-@\\n\";\n", "print \"INLINE\\n\"", 300),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for name in SCRIPTS {
+            std::fs::write(folder.path().join(name), script.replace('@', name)).unwrap();
+        }
+        let input = folder.path().join("input");
+        std::fs::write(&input, script.replace("RAN-@", "STREAM")).unwrap();
+        let words: Vec<&str> = options.split_ascii_whitespace().collect();
+        let mut numbers = Numbers(1);
+        let mut compared = 0;
+        for _ in 0..rounds {
+            let mut argv = vec![program];
+            for _ in 0..numbers.below(5) {
+                argv.push(match numbers.below(8) {
+                    0 => numbers.one_of(&SCRIPTS),
+                    1 => code_text,
+                    _ => numbers.one_of(&words),
+                });
+            }
+            for _ in 0..numbers.below(3) {
+                argv.push(numbers.one_of(&["a", "b", "c"]));
+            }
+            let bytes: Vec<Vec<u8>> = argv.iter().map(|word| word.as_bytes().to_vec()).collect();
+            let told = code(&bytes[0], &bytes).unwrap().1;
+            if matches!(told, Code::Unknown(_)) {
+                continue;
+            }
+            compared += 1;
+            let output = std::process::Command::new("/usr/bin/timeout")
+                .args(["5"])
+                .args(&argv)
+                .current_dir(folder.path())
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .stdin(std::fs::File::open(&input).unwrap())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let has = |word: &str| said.lines().any(|line| line == word);
+            let ran: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("RAN-")).collect();
+            let is_as_told = match &told {
+                Code::Files(names) => {
+                    ran.iter().all(|name| names.contains(&name.as_bytes().to_vec()))
+                        && !has("INLINE")
+                        && !has("STREAM")
+                }
+                Code::Inline => ran.is_empty() && !has("STREAM"),
+                Code::Stream => ran.is_empty() && !has("INLINE"),
+                _ => ran.is_empty(),
+            };
+            assert!(is_as_told, "{argv:?} is told as {told:?} and said {said:?}");
+        }
+        assert!(compared > rounds / 5, "{program}: {compared} of {rounds} are known");
+    }
+}
