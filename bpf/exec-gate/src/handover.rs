@@ -9,7 +9,7 @@
 //! nobody else's descriptors, has opened the script itself ([`Script::prove`]).
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -122,16 +122,33 @@ impl Script {
         } else {
             false
         };
+        match Errno::from_raw(-opened.clamp(-4095, 0) as i32) {
+            errno @ (Errno::EACCES | Errno::EPERM) => self.unreadable = Some(errno),
+            _ if is_original => {
+                self.copy.fill()?;
+                self.open_again(pid, &image, &mut signals)?;
+            }
+            _ => return Err(io::Error::other("the name of its script led to another file before its exec")),
+        }
         image.end()?;
         for signal in signals {
             sys::signal_thread(pid, pid, signal)?;
         }
-        match Errno::from_raw(-opened.clamp(-4095, 0) as i32) {
-            errno @ (Errno::EACCES | Errno::EPERM) => self.unreadable = Some(errno),
-            _ if is_original => self.copy.fill()?,
-            _ => return Err(io::Error::other("the name of its script led to another file before its exec")),
-        }
         Ok(())
+    }
+
+    // Who shared the caller's descriptors still has the open file that the caller was given, and moves its position as it
+    // likes. So the image opens the copy anew, in its place.
+    fn open_again(&self, pid: i32, image: &remote::Start, signals: &mut Vec<i32>) -> io::Result<()> {
+        let path = image.put(format!("/proc/self/fd/{}", self.spare).as_bytes())?;
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let number = image.call(signals, libc::SYS_openat, [libc::AT_FDCWD as u64, path, flags as u64])?;
+        let moved = number >= 0
+            && number != i64::from(self.spare)
+            && is_same(&statx_of(&format!("/proc/{pid}/fd/{number}"))?, &status(self.copy.as_fd())?)
+            && image.call(signals, libc::SYS_dup3, [number as u64, self.spare as u64, 0])? >= 0
+            && image.call(signals, libc::SYS_close, [number as u64, 0, 0])? == 0;
+        if moved { Ok(()) } else { Err(io::Error::other("it could not open the copy of its script")) }
     }
 }
 
@@ -201,11 +218,6 @@ impl Content {
             return Err(io::Error::other("the copy of its script was written to before it was sealed"));
         }
         Ok(())
-    }
-
-    /// Who reads it next begins at its beginning.
-    pub fn rewind(&mut self) -> io::Result<()> {
-        self.reader.rewind()
     }
 }
 
@@ -343,9 +355,7 @@ mod tests {
         copy.fill().unwrap();
         assert!(early.write_all_at(b"x", 0).is_err());
         assert!(writer(&copy).map_or(true, |late| late.write_all_at(b"x", 0).is_err()));
-        copy.rewind().unwrap();
-        bytes.clear();
-        copy.reader.read_to_end(&mut bytes).unwrap();
+        copy.reader.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, b"echo good");
     }
 

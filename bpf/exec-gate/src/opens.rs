@@ -142,7 +142,7 @@ impl Opens {
                 Some(Call::Open(opening)) if result >= 0 => self.opened(tid, result as i32, &opening)?,
                 Some(Call::Given(saved, flags)) => {
                     remote::end(tid, saved, result)?;
-                    if result >= 0 && self.given(tid, flags)? {
+                    if result >= 0 && self.given(tid, result, flags)? {
                         return Ok(None);
                     }
                 }
@@ -166,7 +166,6 @@ impl Opens {
                 let saved = remote::begin(tid, libc::SYS_fcntl, [u64::MAX, 0, 0, 0, 0])?;
                 return Ok(Some(Call::Refused(saved, errno)));
             }
-            self.script.copy.rewind()?;
             let how = match opening.flags.contains(OFlags::CLOEXEC) {
                 true => libc::F_DUPFD_CLOEXEC,
                 false => libc::F_DUPFD,
@@ -187,7 +186,8 @@ impl Opens {
     }
 
     // It has the copy. True: for the last time.
-    fn given(&mut self, tid: i32, flags: OFlags) -> io::Result<bool> {
+    fn given(&mut self, tid: i32, number: i64, flags: OFlags) -> io::Result<bool> {
+        self.rewind(tid, number)?;
         self.times += 1;
         self.kept += u32::from(!flags.contains(OFlags::CLOEXEC));
         let is_last = self.family.is_last(&self.script, self.times, self.kept);
@@ -197,14 +197,19 @@ impl Opens {
         Ok(is_last)
     }
 
+    // All its descriptors of the copy have one position.
+    fn rewind(&mut self, tid: i32, number: i64) -> io::Result<()> {
+        self.execute(tid, libc::SYS_lseek, [number as u64, 0, libc::SEEK_SET as u64], 0)
+    }
+
     // By another name than the script's. An error: it may run what it opened.
     fn opened(&mut self, tid: i32, number: i32, opening: &Opening) -> io::Result<()> {
         let stat = statx_of(&format!("/proc/{tid}/fd/{number}"))?;
         if is_same(&stat, &self.script.original) {
-            self.script.copy.rewind()?;
             let closed = if opening.flags.contains(OFlags::CLOEXEC) { libc::O_CLOEXEC } else { 0 };
             let dup3 = [self.script.spare as u64, number as u64, closed as u64];
-            return self.execute(tid, libc::SYS_dup3, dup3, i64::from(number));
+            self.execute(tid, libc::SYS_dup3, dup3, i64::from(number))?;
+            return self.rewind(tid, i64::from(number));
         }
         let asked = memory::read_path(tid, opening.path).unwrap_or_default();
         let path = Path::new(OsStr::from_bytes(&asked));

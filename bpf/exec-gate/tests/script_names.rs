@@ -217,6 +217,40 @@ fn node_runs_nothing_that_is_where_its_own_files_are() {
     sleeps.wait().unwrap();
 }
 
+// With a process beside it that has the same descriptors and sets the position of the copy, it lets dash run a script.
+const MOVE: &str = r#"
+import ctypes, os, sys, time
+CLONE_FILES, SIGCHLD, SYS_CLONE = 0x400, 17, 56
+if ctypes.CDLL(None).syscall(SYS_CLONE, CLONE_FILES | SIGCHLD, 0, 0, 0, 0) == 0:
+    end = time.monotonic() + 3
+    mine = None
+    while time.monotonic() < end:
+        if mine is None:
+            for number in range(3, 40):
+                try:
+                    if "memfd:script" in os.readlink(f"/proc/self/fd/{number}"):
+                        mine = os.dup(number)
+                except OSError:
+                    pass
+        else:
+            os.lseek(mine, 23, 0)
+    os._exit(0)
+time.sleep(0.2)
+os.execv("/bin/dash", ["dash", sys.argv[1]])
+"#;
+
+#[test]
+fn a_script_is_read_from_its_beginning_whoever_has_its_descriptors() {
+    let world = holds_scripts();
+    let script = world.path("script");
+    let content = "echo good; exit # log: echo evil\n";
+    assert_eq!(&content[23..], "echo evil\n");
+    write(&script, content);
+    let command = args([&"run", &"/usr/bin/python3", &"-c", &MOVE, &script]);
+    let said = after_a_change(&world, &command, || std::thread::sleep(std::time::Duration::from_millis(500)));
+    assert_eq!(said, "good\nexit 0\n");
+}
+
 // As a user, with a process beside it that has the same descriptors, it lets bash show a script.
 const SHOW: &str = r#"
 import ctypes, os, sys, time
