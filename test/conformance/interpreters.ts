@@ -196,13 +196,24 @@ const PERL: Grammar = {
     ["-e", CODE, "-e", CODE],
     ["-efoo", F],
     ["-Mstrict", "-e", CODE],
-    ["-Mstrict;print 1", F],
+    ["-Mstrict;print 1", "-e", CODE],
     ["-0777ne", CODE],
   ],
   module: [],
   stream: [[], ["-"], ["-w"], ["-", F], ["--", "-"], ["-wT"], ["/dev/null"]],
   both: [],
-  unknown: [...STRANGE, ["-d", F], ["-wd", F], ["-d:Foo", F], ["-S", F], ["-Z", F], ["-i -e", F]],
+  // Behind code in the name of a module perl reads its script as well.
+  unknown: [
+    ...STRANGE,
+    ["-d", F],
+    ["-wd", F],
+    ["-d:Foo", F],
+    ["-S", F],
+    ["-Z", F],
+    ["-i -e", F],
+    ["-Mstrict;print 1", F],
+    ["-Ve", CODE],
+  ],
 };
 
 const GRAMMARS = {

@@ -130,6 +130,7 @@ test("code that is no file does not run, however it comes", async () => {
     `perl '-Mvars;${PERL}' mute.pl`,
     ...["-e", "-0e", "-0777e", "-i -e", "-D -e", "-w -e"].map((option) => `perl '${option}' '${AS_PATH}'`),
     `echo x | perl '-F: -e' '${AS_PATH}'`,
+    `perl -Ve '${AS_PATH}'`,
     `echo '${PERL}' | perl -- -`,
     `echo '${PRINT}' | python3 -- -`,
     `echo x | perl -n '-F/x/);${PERL};split(/x/' mute.pl`,

@@ -64,6 +64,9 @@ enum Short {
     Also(&'static str),
     /// Names a module, whose name is code (`-M`, `-m` of perl).
     Use,
+    /// What is behind a ":" belongs to it; in front of another letter the cluster goes on, by which code can come in though the
+    /// operand is not read (`-V` of perl).
+    Show,
     /// A pattern, which is code where it has delimiters of its own (`-F` of perl).
     Pattern,
     /// A library, found by name or by its path (`-r` of ruby).
@@ -78,6 +81,7 @@ enum Short {
 }
 
 const PROMPT: &str = "code that it reads from standard input";
+const EMBEDDED: &str = "code in its value";
 const ELSEWHERE: &str = "a file of that name in another folder";
 
 impl Language {
@@ -125,7 +129,8 @@ impl Language {
                 b'l' => Short::Digits("01234567"),
                 b'0' => Short::Number,
                 b'C' => Short::Digits("IOEioADSLa0123456789"),
-                b'i' | b'x' | b'D' | b'V' => Short::Rest,
+                b'i' | b'x' | b'D' => Short::Rest,
+                b'V' => Short::Show,
                 b'm' | b'M' => Short::Use,
                 b'F' => Short::Pattern,
                 b'd' => Short::Also("code that its debugger reads"),
@@ -291,6 +296,8 @@ struct Seen {
     stream: bool,
     // The option of a prompt, at which more is read when the rest has run.
     prompt: Option<u8>,
+    // The option whose value is code that runs beside the script, or beside what stands for it.
+    embedded: Option<u8>,
     // Loaded before the script.
     loaded: Vec<Vec<u8>>,
 }
@@ -317,8 +324,16 @@ impl Language {
     }
 
     fn walk(self, argv: &[Vec<u8>]) -> Code {
-        let is_shell = matches!(self, Self::Shell | Self::Bash);
         let mut seen = Seen::default();
+        match (self.found(argv, &mut seen), seen.embedded) {
+            // perl reads its script, or standard input, as if there were no such code.
+            (Code::Files(_) | Code::Stream | Code::Module, Some(option)) => also(option, EMBEDDED),
+            (code, _) => code,
+        }
+    }
+
+    fn found(self, argv: &[Vec<u8>], seen: &mut Seen) -> Code {
+        let is_shell = matches!(self, Self::Shell | Self::Bash);
         // bash takes long options, also with one dash, only before all others.
         let mut longs = self == Self::Bash;
         let mut at = 1;
@@ -353,7 +368,7 @@ impl Language {
                 [b'-', cluster @ ..] => {
                     longs = false;
                     at += 1;
-                    if let Some(code) = self.cluster(cluster, argv, &mut at, &mut seen) {
+                    if let Some(code) = self.cluster(cluster, argv, &mut at, seen) {
                         return code.unwrap_or_else(|| unknown(argument));
                     }
                 }
@@ -373,7 +388,7 @@ impl Language {
             Some(operand) if !is_shell && operand == b"-" => seen.alone(Code::Stream),
             Some(operand) if !seen.stream => match seen.prompt {
                 Some(option) => also(option, PROMPT),
-                None => Code::Files([vec![operand.clone()], seen.loaded].concat()),
+                None => Code::Files([vec![operand.clone()], seen.loaded.clone()].concat()),
             },
             // dash reads on behind the code, bash does not.
             _ if seen.inline && seen.stream && self == Self::Shell => also(b's', PROMPT),
@@ -473,10 +488,21 @@ impl Language {
                 // The prompt comes after what runs, or is all that there is.
                 Short::Also(PROMPT) => seen.prompt = Some(letter),
                 Short::Also(what) => return Some(Some(also(letter, what))),
+                Short::Show => {
+                    let is_alone = match &cluster[place..] {
+                        [] => true,
+                        [b':', name @ ..] => !name.iter().any(u8::is_ascii_whitespace),
+                        _ => false,
+                    };
+                    return if is_alone { None } else { Some(None) };
+                }
                 Short::Use | Short::Pattern => {
                     let text = &cluster[place..];
                     let is_plain = if letter == b'F' { is_plain_pattern(text) } else { is_module_name(text) };
-                    return (!is_plain).then_some(Some(Code::Inline));
+                    if !is_plain {
+                        seen.embedded = Some(letter);
+                    }
+                    return None;
                 }
                 Short::Library | Short::Setting => {
                     let rest = &cluster[place..];

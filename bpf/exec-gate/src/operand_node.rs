@@ -93,6 +93,8 @@ const LOADED: &[&str] = &["--require", "-r", "--import", "--loader", "--experime
 const INLINE: &[&str] = &["-e", "--eval", "-pe"];
 /// These take the next argument for code if it does not begin with "-"; else they are options without a value.
 const PRINT: &[&str] = &["-p", "--print"];
+/// By name, those of Node 18 to 24 and some of V8: of `--experimental-`, `--test-`, `--trace-` and so on, some take a value, and
+/// so may those that come with later versions.
 const PLAIN: &[&str] = &[
     "-c",
     "-h",
@@ -117,6 +119,45 @@ const PLAIN: &[&str] = &[
     "--enable-fips",
     "--enable-network-family-autoselection",
     "--enable-source-maps",
+    "--experimental-abortcontroller",
+    "--experimental-addon-modules",
+    "--experimental-async-context-frame",
+    "--experimental-detect-module",
+    "--experimental-eventsource",
+    "--experimental-fetch",
+    "--experimental-global-customevent",
+    "--experimental-global-navigator",
+    "--experimental-global-webcrypto",
+    "--experimental-import-meta-resolve",
+    "--experimental-import-text",
+    "--experimental-inspector-network-resource",
+    "--experimental-json-modules",
+    "--experimental-modules",
+    "--experimental-network-imports",
+    "--experimental-network-inspection",
+    "--experimental-permission",
+    "--experimental-print-required-tla",
+    "--experimental-quic",
+    "--experimental-repl-await",
+    "--experimental-report",
+    "--experimental-require-module",
+    "--experimental-shadow-realm",
+    "--experimental-sqlite",
+    "--experimental-storage-inspection",
+    "--experimental-stream-iter",
+    "--experimental-strip-types",
+    "--experimental-test-coverage",
+    "--experimental-test-module-mocks",
+    "--experimental-test-snapshots",
+    "--experimental-top-level-await",
+    "--experimental-transform-types",
+    "--experimental-vm-modules",
+    "--experimental-wasi-unstable-preview1",
+    "--experimental-wasm-modules",
+    "--experimental-websocket",
+    "--experimental-webstorage",
+    "--experimental-worker",
+    "--experimental-worker-inspection",
     "--expose-gc",
     "--expose-internals",
     "--extra-info-on-fatal-exception",
@@ -134,34 +175,63 @@ const PLAIN: &[&str] = &[
     "--jitless",
     "--node-memory-debug",
     "--node-snapshot",
+    "--openssl-legacy-provider",
+    "--openssl-shared-config",
     "--pending-deprecation",
     "--permission",
     "--preserve-symlinks",
     "--preserve-symlinks-main",
     "--prof",
+    "--report-compact",
+    "--report-exclude-env",
+    "--report-exclude-network",
+    "--report-on-fatalerror",
+    "--report-on-signal",
+    "--report-uncaught-exception",
     "--strip-types",
+    "--test-force-exit",
+    "--test-only",
+    "--test-randomize",
+    "--test-udp-no-try-send",
+    "--test-update-snapshots",
     "--throw-deprecation",
+    "--tls-max-v1.2",
+    "--tls-max-v1.3",
+    "--tls-min-v1.0",
+    "--tls-min-v1.1",
+    "--tls-min-v1.2",
+    "--tls-min-v1.3",
+    "--trace-atomics-wait",
+    "--trace-deopt",
+    "--trace-deprecation",
+    "--trace-env",
+    "--trace-env-js-stack",
+    "--trace-env-native-stack",
+    "--trace-events-enabled",
+    "--trace-exit",
+    "--trace-gc",
+    "--trace-opt",
+    "--trace-promises",
+    "--trace-sigint",
+    "--trace-sync-io",
+    "--trace-tls",
+    "--trace-uncaught",
+    "--trace-warnings",
     "--track-heap-objects",
+    "--use-bundled-ca",
+    "--use-env-proxy",
+    "--use-openssl-ca",
+    "--use-system-ca",
+    "--v8-options",
+    "--verify-base-objects",
     "--version",
     "--warnings",
     "--watch",
     "--watch-preserve-output",
 ];
-/// Beginnings of the names of options without a value, as far as they are not above.
-const PLAIN_BEGINNINGS: &[&str] = &[
-    "--no-",
-    "--experimental-",
-    "--harmony",
-    "--trace-",
-    "--openssl-",
-    "--tls-m",
-    "--use-",
-    "--perf-",
-    "--report-",
-    "--verify-",
-    "--v8-options",
-    "--test-",
-];
+/// Beginnings of the names of options without a value, as far as they are not above. But for the first they are V8's, which
+/// Node hands on to it without what is behind them.
+const PLAIN_BEGINNINGS: &[&str] = &["--no-", "--harmony", "--perf-"];
 
 // Where Node takes a name for a URL: whether it means something else as one than as a path.
 fn is_no_plain_name(name: &[u8]) -> bool {
@@ -250,7 +320,7 @@ pub fn code(argv: &[Vec<u8>]) -> Code {
             return Code::Unknown("the script of Node is a URL".into());
         } else if name == "--test" {
             is_test = true;
-        } else if name.ends_with("-test-isolation") || name == "--test-isolation" {
+        } else if matches!(name, "--test-isolation" | "--experimental-test-isolation") {
             let value = if value.is_some() { value } else { argv.get(at).inspect(|_| at += 1).cloned() };
             // Else each file of tests runs in a Node of its own.
             if value.is_some_and(|value| value == b"none") {

@@ -48,6 +48,7 @@ fn the_script_of_an_interpreter_is_its_first_operand_behind_its_options_and_thei
         "/usr/bin/perl -MFoo::Bar=x;y -M-strict -mFoo F",
         "/usr/bin/perl -F: -F/,/ -an F",
         "/usr/bin/perl -0 -00 -0x1F -0777w F",
+        "/usr/bin/perl -V:version -wV F",
         "/usr/bin/ruby -W0 -W:no-deprecated -T1 -Ku F",
         "/usr/bin/ruby -W F",
         "/usr/bin/dash -- F",
@@ -95,17 +96,14 @@ fn code_in_an_argument_a_module_and_a_stream_are_told_apart() {
         ("/usr/bin/perl -CSe F", Code::Inline),
         ("/usr/bin/perl -0777lne F", Code::Inline),
         ("/usr/bin/ruby -rjson -e F", Code::Inline),
-        ("/usr/bin/perl -Mvars;print F", Code::Inline),
-        ("/usr/bin/perl -mFoo(1) F", Code::Inline),
+        ("/usr/bin/perl -Mvars;1 -e F", Code::Inline),
+        ("/usr/bin/perl -F/(x)/ -ne F G", Code::Inline),
         ("/usr/bin/perl -0e F", Code::Inline),
         ("/usr/bin/perl -0777e F", Code::Inline),
         ("/usr/bin/perl -00le F", Code::Inline),
         ("/usr/bin/perl -- -", Code::Stream),
         ("/usr/bin/python3 -- -", Code::Stream),
         ("/usr/bin/ruby -- -", Code::Stream),
-        ("/usr/bin/perl -F/x/);print(1);(/x/ -n F", Code::Inline),
-        ("/usr/bin/perl -F/(?{print(1)})/ -n F", Code::Inline),
-        ("/usr/bin/perl -F\"@{[1]}\" -n F", Code::Inline),
         ("/usr/bin/php -r F", Code::Inline),
         ("/usr/bin/python3 -m F", Code::Module),
         ("/usr/bin/python3 -Im F G", Code::Module),
@@ -151,6 +149,14 @@ fn where_something_runs_beside_the_script_it_is_not_known_what_runs() {
         ("/usr/bin/perl -wdt F", "-d the interpreter runs code that its debugger reads"),
         ("/usr/bin/perl -de 1", "-d the interpreter runs code that its debugger reads"),
         ("/usr/bin/perl -d:Foo F", "-d the interpreter runs code that its debugger reads"),
+        ("/usr/bin/perl -Mvars;print F", "-M the interpreter runs code in its value"),
+        ("/usr/bin/perl -wMvars;print -- -", "-M the interpreter runs code in its value"),
+        ("/usr/bin/perl -Mvars;print -", "-M the interpreter runs code in its value"),
+        ("/usr/bin/perl -Mvars;print", "-M the interpreter runs code in its value"),
+        ("/usr/bin/perl -mFoo(1) F", "-m the interpreter runs code in its value"),
+        ("/usr/bin/perl -F/x/);print(1);(/x/ -n F", "-F the interpreter runs code in its value"),
+        ("/usr/bin/perl -F/(?{print(1)})/ -n F", "-F the interpreter runs code in its value"),
+        ("/usr/bin/perl -F\"@{[1]}\" -n F", "-F the interpreter runs code in its value"),
         ("/usr/bin/ruby -r ./R F", "-r the interpreter runs a file that it names"),
         ("/usr/bin/ruby -w -r/R F", "-r the interpreter runs a file that it names"),
         ("/usr/bin/ruby -C /elsewhere F", "-C the interpreter runs a file of that name in another folder"),
@@ -160,6 +166,7 @@ fn where_something_runs_beside_the_script_it_is_not_known_what_runs() {
         ("/usr/bin/php -dx=y\nAuto_Append_File=R F", "-d the interpreter runs a file that it names"),
         ("/usr/bin/node --env-file=E F", "--env-file Node runs or loads what a file says"),
         ("/usr/bin/node --openssl_config E F", "--openssl-config Node runs or loads what a file says"),
+        ("/usr/bin/node --build-sea=C F", "--build-sea Node runs or loads what a file says"),
         ("/usr/bin/node --snapshot-blob E F", "--snapshot-blob Node runs or loads what a file says"),
         ("/usr/bin/node --test --test-reporter=./R F", "--test-reporter Node runs or loads what a file says"),
         ("/usr/bin/php -c R F", "-c the interpreter runs what its settings and extensions name"),
@@ -187,6 +194,9 @@ fn an_option_that_is_not_known_leaves_open_what_the_script_is() {
         "/usr/bin/node --entry-url F",
         "/usr/bin/node --import data:text/javascript,1 F",
         "/usr/bin/perl -S F",
+        "/usr/bin/perl -Ve F",
+        "/usr/bin/perl -wVI F G",
+        "/usr/bin/perl -VMvars;1 F",
         "/usr/bin/ruby -Kue F",
         "/usr/bin/ruby -We F",
         "/usr/bin/ruby -W2e F",
@@ -296,6 +306,12 @@ fn what_node_takes_for_more_than_a_switch_is_not_taken_for_one() {
         "/opt/bin/node --no_print F G",
         "/opt/bin/node --no-eval F G",
         "/opt/bin/node --no-title F G",
+        "/opt/bin/node --no-test-isolation F G",
+        "/opt/bin/node --no-experimental-test-isolation F G",
+        "/opt/bin/node --experimental-new F G",
+        "/opt/bin/node --test-new F G",
+        "/opt/bin/node --trace-new F G",
+        "/opt/bin/node --use_new F G",
         "/opt/bin/node --test --test-isolation=none F",
         "/opt/bin/node --test --experimental-test-isolation none F",
     ] {
@@ -303,6 +319,8 @@ fn what_node_takes_for_more_than_a_switch_is_not_taken_for_one() {
     }
     for line in [
         "/opt/bin/node --http-parser=x F",
+        "/opt/bin/node --experimental-new=x F",
+        "/opt/bin/node --experimental_vm_modules --harmony-x --trace-uncaught F",
         "/opt/bin/node --no-warnings F",
         "/opt/bin/node --test --test-isolation process F",
     ] {
@@ -310,12 +328,15 @@ fn what_node_takes_for_more_than_a_switch_is_not_taken_for_one() {
     }
 }
 
-// Each option that it has, with 3 and more for those that take a value; what it does of them is fixed when it is built.
+// Each option that it has, with 3 and more for those that take a value; what it does of them is fixed when it is built. An alias
+// is that of the option that it stands for, and takes nothing where it brings a value (`--trace-events-enabled`).
 const NODE_OPTIONS: &str = "
 const { internalBinding } = require('internal/test/binding');
 const binding = internalBinding('options');
 const info = binding.getCLIOptionsInfo?.() ?? binding.getCLIOptions?.() ?? binding;
 for (const [name, { type }] of info.options) console.log(name, type);
+for (const [name, [of, ...more]] of info.aliases)
+  if (/^[\\w-]+$/.test(name) && name !== '-pe') console.log(name, more.length > 0 ? 0 : info.options.get(of).type);
 ";
 
 #[test]
@@ -333,7 +354,12 @@ fn no_option_of_the_nodes_that_are_here_is_taken_for_one_with_a_value_or_without
             let of = |name: &str| run(&format!("/opt/bin/node {name} F G"));
             // Whichever it takes for the script, it is not the other one.
             let wrong = if takes { files(&["F"]) } else { files(&["G"]) };
-            assert_ne!(of(name), wrong, "{name} of {}", node.display());
+            let spelt = format!("--{}", name.trim_start_matches('-').replace('-', "_"));
+            for name in [name, if name.starts_with("--") { &spelt } else { name }] {
+                assert_ne!(of(name), wrong, "{name} of {}", node.display());
+            }
+            // Never is what comes behind "=" and a value the value, too.
+            assert_ne!(of(&format!("{name}=x")), files(&["G"]), "{name}=x of {}", node.display());
             if !takes {
                 let negated = name.replacen("--", "--no-", 1);
                 assert_ne!(of(&negated), files(&["G"]), "{negated} of {}", node.display());
@@ -368,23 +394,73 @@ const OF_PYTHON: &str = "- -- -B -I -E -s -S -u -x -O -OO -W ignore -Wignore -X 
     --version --check-hash-based-pycs never --check-hash-based-pycs=never --help -i -BW -BX -uW -J -Bx --- +e --check --vers";
 const OF_PERL: &str = "- -- -w -W -X -t -T -U -u -f -s -a -c -S -x -xb -0 -0777 -0xFF -0x -00 -l -l0 -l012 -I -Ib -I. -M -Mstrict \
     -mstrict -M-strict -e -E -F -F: -F, -C -C0 -CS -D -v -V:version -h -g -wl -lw -we -sx -wI -C7e -lI -0I -* --help -? -y -w- --w -wd \
-    -Cb -fI -ta -A -r -lx -0x41e";
+    -Cb -fI -ta -A -r -lx -0x41e -Ve -VI -V -wV: -Mstrict;1 -F/(a)/ -F/";
+
+/// Scripts that say their names, in a folder of their own, and standard input and code that say what they are.
+struct Scripts {
+    folder: tempfile::TempDir,
+    text: &'static str,
+}
+
+impl Scripts {
+    fn new(text: &'static str) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), text }
+    }
+
+    /// Whether it is known what runs by these arguments; panics where the interpreter runs something else.
+    fn compare(&self, argv: &[&str]) -> bool {
+        let bytes: Vec<Vec<u8>> = argv.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let told = code(&bytes[0], &bytes).unwrap().1;
+        if matches!(told, Code::Unknown(_)) {
+            return false;
+        }
+        // Again for each, since perl can edit them.
+        for name in SCRIPTS {
+            std::fs::write(self.folder.path().join(name), self.text.replace('@', name)).unwrap();
+        }
+        let input = self.folder.path().join("input");
+        std::fs::write(&input, self.text.replace("RAN-@", "STREAM")).unwrap();
+        let output = std::process::Command::new("/usr/bin/timeout")
+            .args(["5"])
+            .args(argv)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(std::fs::File::open(&input).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let has = |word: &str| said.lines().any(|line| line == word);
+        let ran: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("RAN-")).collect();
+        let is_as_told = match &told {
+            Code::Files(names) => {
+                ran.iter().all(|name| names.contains(&name.as_bytes().to_vec()))
+                    && !has("INLINE")
+                    && !has("STREAM")
+            }
+            Code::Inline => ran.is_empty() && !has("STREAM"),
+            Code::Stream => ran.is_empty() && !has("INLINE"),
+            _ => ran.is_empty(),
+        };
+        assert!(is_as_told, "{argv:?} is told as {told:?} and said {said:?}");
+        true
+    }
+}
+
+const SHELL_TEXTS: (&str, &str) = ("echo RAN-@\n", "echo INLINE");
+const PYTHON_TEXTS: (&str, &str) = ("print('RAN-@')\n", "print('INLINE')");
+const PERL_TEXTS: (&str, &str) = ("print \"RAN-@\\n\";\n", "print \"INLINE\\n\"");
 
 // What it does with command lines that a person would not write is what was told of them before.
 #[test]
 fn interpreters_run_what_is_told_of_their_arguments() {
-    for (program, options, script, code_text, rounds) in [
-        ("/usr/bin/dash", OF_SHELLS, "echo RAN-@\n", "echo INLINE", 600),
-        ("/usr/bin/bash", OF_SHELLS, "echo RAN-@\n", "echo INLINE", 600),
-        ("/usr/bin/python3", OF_PYTHON, "print('RAN-@')\n", "print('INLINE')", 150),
-        ("/usr/bin/perl", OF_PERL, "print \"RAN-@\\n\";\n", "print \"INLINE\\n\"", 300),
+    for (program, options, (script, code_text), rounds) in [
+        ("/usr/bin/dash", OF_SHELLS, SHELL_TEXTS, 600),
+        ("/usr/bin/bash", OF_SHELLS, SHELL_TEXTS, 600),
+        ("/usr/bin/python3", OF_PYTHON, PYTHON_TEXTS, 150),
+        ("/usr/bin/perl", OF_PERL, PERL_TEXTS, 300),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        for name in SCRIPTS {
-            std::fs::write(folder.path().join(name), script.replace('@', name)).unwrap();
-        }
-        let input = folder.path().join("input");
-        std::fs::write(&input, script.replace("RAN-@", "STREAM")).unwrap();
+        let scripts = Scripts::new(script);
         let words: Vec<&str> = options.split_ascii_whitespace().collect();
         let mut numbers = Numbers(1);
         let mut compared = 0;
@@ -400,36 +476,32 @@ fn interpreters_run_what_is_told_of_their_arguments() {
             for _ in 0..numbers.below(3) {
                 argv.push(numbers.one_of(&["a", "b", "c"]));
             }
-            let bytes: Vec<Vec<u8>> = argv.iter().map(|word| word.as_bytes().to_vec()).collect();
-            let told = code(&bytes[0], &bytes).unwrap().1;
-            if matches!(told, Code::Unknown(_)) {
-                continue;
-            }
-            compared += 1;
-            let output = std::process::Command::new("/usr/bin/timeout")
-                .args(["5"])
-                .args(&argv)
-                .current_dir(folder.path())
-                .env_clear()
-                .env("PATH", "/usr/bin:/bin")
-                .stdin(std::fs::File::open(&input).unwrap())
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let has = |word: &str| said.lines().any(|line| line == word);
-            let ran: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("RAN-")).collect();
-            let is_as_told = match &told {
-                Code::Files(names) => {
-                    ran.iter().all(|name| names.contains(&name.as_bytes().to_vec()))
-                        && !has("INLINE")
-                        && !has("STREAM")
-                }
-                Code::Inline => ran.is_empty() && !has("STREAM"),
-                Code::Stream => ran.is_empty() && !has("INLINE"),
-                _ => ran.is_empty(),
-            };
-            assert!(is_as_told, "{argv:?} is told as {told:?} and said {said:?}");
+            compared += usize::from(scripts.compare(&argv));
         }
         assert!(compared > rounds / 5, "{program}: {compared} of {rounds} are known");
+    }
+}
+
+// A letter that takes a value where none was thought, or the reverse, shows with the letters that come behind it.
+#[test]
+fn interpreters_take_their_letters_as_is_told_alone_and_in_pairs() {
+    let letters: Vec<char> = ('!'..='~').filter(|letter| !matches!(letter, 'y' | 'Y' | 'z' | 'Z')).collect();
+    for (program, (script, code_text), least) in [
+        ("/usr/bin/dash", SHELL_TEXTS, 500),
+        ("/usr/bin/bash", SHELL_TEXTS, 500),
+        ("/usr/bin/python3", PYTHON_TEXTS, 20),
+        ("/usr/bin/perl", PERL_TEXTS, 500),
+    ] {
+        let scripts = Scripts::new(script);
+        // It takes long to start, and its fewer letters are in the words above.
+        let seconds: &[char] = if program.ends_with("python3") { &['c', 'm'] } else { &letters };
+        let mut compared = 0;
+        for first in &letters {
+            let pairs = seconds.iter().map(|second| format!("-{first}{second}"));
+            for option in pairs.chain([format!("-{first}")]) {
+                compared += usize::from(scripts.compare(&[program, &option, code_text, "a"]));
+            }
+        }
+        assert!(compared > least, "{program}: {compared} are known");
     }
 }
