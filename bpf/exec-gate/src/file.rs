@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, StatxTimestamp, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, readlinkat, statx};
 
 /// File systems whose `stat` has the inode's own numbers, so that a read of fdinfo is spared.
 const PLAIN: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "tmpfs", "ramfs", "squashfs"];
@@ -147,6 +147,22 @@ fn inode_number(fd: BorrowedFd<'_>) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "fdinfo has no inode number (Linux 5.14)"))
 }
 
+/// The name that an open file has now, as the namespace has it in which it was opened. Of one without a name it ends with
+/// " (deleted)" (proc_pid_fd(5)).
+pub(crate) fn name_of(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
+    // Kept open: the way there takes longer than the answer, and each exec asks.
+    static DESCRIPTORS: OnceLock<OwnedFd> = OnceLock::new();
+    let descriptors = match DESCRIPTORS.get() {
+        Some(descriptors) => descriptors,
+        None => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = openat(CWD, "/proc/self/fd", flags, Mode::empty())?;
+            DESCRIPTORS.get_or_init(|| opened)
+        }
+    };
+    Ok(readlinkat(descriptors, fd.as_raw_fd().to_string(), Vec::with_capacity(256))?.into_bytes())
+}
+
 /// What there is to know of the file that a path leads to, its last link followed.
 pub(crate) fn statx_of(path: &str) -> io::Result<Statx> {
     Ok(statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?)
@@ -172,6 +188,22 @@ mod tests {
         for garbage in ["", "x", "1 2 3", "1 2 3:4 / /", "a b c:d e f - g"] {
             assert!(parse_mount(garbage).is_none(), "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn an_open_file_has_its_name_of_now_whichever_descriptor_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder_name = fs::canonicalize(folder.path()).unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder_name.join(name));
+        let file = fs::File::create(&one).unwrap();
+        let again = file.try_clone().unwrap();
+        for fd in [file.as_fd(), again.as_fd()] {
+            assert_eq!(name_of(fd).unwrap(), one.as_os_str().as_encoded_bytes());
+        }
+        fs::rename(&one, &two).unwrap();
+        assert_eq!(name_of(file.as_fd()).unwrap(), two.as_os_str().as_encoded_bytes());
+        fs::remove_file(&two).unwrap();
+        assert!(name_of(again.as_fd()).unwrap().ends_with(b"/two (deleted)"));
     }
 
     #[test]

@@ -148,9 +148,7 @@ impl ExecHandler {
             let _ = notification.respond_errno(libc::EINVAL);
             return None;
         }
-        let strings = memory::read_path(tid, path)
-            .and_then(|path| memory::read_strings(tid, argv, ARGV_MAX).map(|argv| (path, argv)));
-        let (path, argv) = match strings {
+        let (path, argv) = match memory::read_call(tid, path, argv, ARGV_MAX) {
             Ok(strings) => strings,
             Err(Errno::ESRCH) => return None,
             // As the kernel would, who reads the same.

@@ -16,6 +16,10 @@ const PATH_MAX: usize = 4096;
 /// Strings read with one system call (at most `IOV_MAX` = 1,024), and the first bytes of each.
 const BATCH: usize = 256;
 const FIRST: u64 = 128;
+/// Pointers of an array that are read at first.
+const POINTERS: u64 = 64;
+/// Bytes of one.
+const POINTER: u64 = size_of::<u64>() as u64;
 
 /// Strings of a NULL-terminated array.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,6 +73,41 @@ fn read_exact(tid: i32, address: u64, into: &mut [u8]) -> Result<(), Errno> {
     let remote = [RemoteIoVec { base: address as usize, len: size }];
     let read = process_vm_readv(Pid::from_raw(tid), &mut [IoSliceMut::new(into)], &remote)?;
     if read == size { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Reads the path and the arguments of a call of execve: what [`read_path`] and [`read_strings`] read, in fewer system calls
+/// where path and array are short, as most are.
+pub fn read_call(tid: i32, path: u64, argv: u64, limit: usize) -> Result<(Vec<u8>, Strings), Errno> {
+    let Some((path, pointers)) = read_beginnings(tid, path, argv) else {
+        return Ok((read_path(tid, path)?, read_strings(tid, argv, limit)?));
+    };
+    Ok((path, read_items(tid, &pointers, Strings::default(), limit, |byte| byte == 0)?))
+}
+
+// The path, and the pointers before the NULL, if both end within their first bytes.
+fn read_beginnings(tid: i32, path: u64, argv: u64) -> Option<(Vec<u8>, Vec<u64>)> {
+    let path_size = (2 * FIRST).min(PAGE - path % PAGE) as usize;
+    let argv_size = (POINTERS * POINTER).min((PAGE - argv % PAGE) / POINTER * POINTER) as usize;
+    if argv == 0 || argv_size == 0 {
+        return None;
+    }
+    let mut buffer = [0u8; (2 * FIRST + POINTERS * POINTER) as usize];
+    let remote =
+        [(path, path_size), (argv, argv_size)].map(|(base, len)| RemoteIoVec { base: base as usize, len });
+    let size = path_size + argv_size;
+    let read = process_vm_readv(Pid::from_raw(tid), &mut [IoSliceMut::new(&mut buffer[..size])], &remote);
+    if read != Ok(size) {
+        return None;
+    }
+    let (path, array) = buffer[..size].split_at(path_size);
+    let path = &path[..path.iter().position(|&byte| byte == 0)?];
+    let mut pointers: Vec<u64> = words(array).collect();
+    pointers.truncate(pointers.iter().position(|&pointer| pointer == 0)?);
+    Some((path.to_vec(), pointers))
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(POINTER as usize).map(|word| word.try_into().map_or(0, u64::from_ne_bytes))
 }
 
 /// Reads the array at `address` and its strings, at most `limit` bytes of strings with their zeros. A NULL array is
@@ -131,6 +170,17 @@ fn read_array(
     // Each string takes at least its end.
     let (pointers, more) = read_pointers(tid, address, limit)?;
     result.truncated = more;
+    read_items(tid, &pointers, result, limit, ends)
+}
+
+// Appends what the pointers point to.
+fn read_items(
+    tid: i32,
+    pointers: &[u64],
+    mut result: Strings,
+    limit: usize,
+    ends: impl Fn(u8) -> bool + Copy,
+) -> Result<Strings, Errno> {
     let mut used = 0;
     let mut at = 0;
     let mut buffer = vec![0u8; BATCH.min(pointers.len()) * FIRST as usize];
@@ -201,19 +251,17 @@ pub fn read_word(tid: i32, address: u64) -> Result<u64, Errno> {
 
 // The pointers before the NULL, and whether there are more than `limit`.
 fn read_pointers(tid: i32, mut address: u64, limit: usize) -> Result<(Vec<u64>, bool), Errno> {
-    const SIZE: u64 = size_of::<u64>() as u64;
     let mut pointers = Vec::new();
     let mut buffer = [0u8; PAGE as usize];
-    let mut wish = 64 * SIZE;
+    let mut wish = POINTERS * POINTER;
     loop {
         let to_page_end = PAGE - address % PAGE;
         // An unaligned array may have a pointer across two pages: that one alone.
-        let size = if to_page_end < SIZE { SIZE } else { wish.min(to_page_end / SIZE * SIZE) };
+        let size = if to_page_end < POINTER { POINTER } else { wish.min(to_page_end / POINTER * POINTER) };
         wish = PAGE;
         let part = &mut buffer[..size as usize];
         read_exact(tid, address, part)?;
-        for word in part.chunks_exact(SIZE as usize) {
-            let pointer = word.try_into().map_or(0, u64::from_ne_bytes);
+        for pointer in words(part) {
             if pointer == 0 {
                 return Ok((pointers, false));
             }
@@ -231,6 +279,8 @@ mod tests {
     use super::*;
     use std::ffi::CString;
 
+    const ARGV: usize = 128 * 1024;
+
     fn own(strings: &[CString]) -> Vec<u64> {
         strings.iter().map(|text| text.as_ptr() as u64).chain([0]).collect()
     }
@@ -247,6 +297,62 @@ mod tests {
         let read = read_strings(me(), array.as_ptr() as u64, 128 * 1024).unwrap();
         assert!(!read.truncated);
         assert_eq!(read.items.iter().map(Vec::len).collect::<Vec<_>>(), lengths);
+    }
+
+    #[test]
+    fn a_call_is_read_as_its_path_and_its_arguments_are() {
+        let page = PAGE as usize;
+        let mut memory = vec![0u8; 3 * page];
+        let mut path_at = |before_end: usize, length: usize| {
+            memory.fill(0);
+            let at = page - memory.as_ptr() as usize % page + page - before_end;
+            memory[at..at + length].fill(b'p');
+            memory[at..].as_ptr() as u64
+        };
+        let texts: Vec<CString> = (0..80).map(|n| CString::new("x".repeat(n * 3)).unwrap()).collect();
+        // Short and long, up to the end of a page and over it; arrays that end at first and later, and none.
+        for (before_end, length) in
+            [(page, 0), (page, 9), (10, 9), (9, 9), (3, 200), (page, 255), (page, 256), (page, 4095)]
+        {
+            let path = path_at(before_end, length);
+            for count in [0, 1, 2, 63, 64, 80] {
+                let array = own(&texts[..count]);
+                let (name, argv) = read_call(me(), path, array.as_ptr() as u64, ARGV).unwrap();
+                assert_eq!((name.len(), argv.items.len(), argv.truncated), (length, count, false));
+                assert_eq!(
+                    (Ok(name), Ok(argv)),
+                    (read_path(me(), path), read_strings(me(), array.as_ptr() as u64, ARGV))
+                );
+            }
+            assert_eq!(
+                read_call(me(), path, 0, ARGV).map(|(name, argv)| (name.len(), argv)),
+                Ok((length, Strings::default()))
+            );
+        }
+        // An array across two pages, its NULL in the second one.
+        let mut array = vec![0u64; 3 * page / 8];
+        let at = (page - array.as_ptr() as usize % page + page) / 8 - 1;
+        array[at] = texts[1].as_ptr() as u64;
+        let path = CString::new("/bin/p").unwrap();
+        let across = read_call(me(), path.as_ptr() as u64, array[at..].as_ptr() as u64, ARGV).unwrap();
+        assert_eq!(across, (b"/bin/p".to_vec(), Strings { items: vec![b"xxx".to_vec()], truncated: false }));
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_read_or_is_too_long_is_said_to_be() {
+        let (good, long) = (CString::new("a").unwrap(), CString::new(vec![b'x'; 4096]).unwrap());
+        let good_array = own(std::slice::from_ref(&good));
+        let read = |path: u64, argv: u64, limit| read_call(me(), path, argv, limit);
+        let (path, argv) = (good.as_ptr() as u64, good_array.as_ptr() as u64);
+        assert_eq!(read(8, argv, ARGV), Err(Errno::EFAULT));
+        assert_eq!(read(path, 8, ARGV), Err(Errno::EFAULT));
+        assert_eq!(read(path, [8u64, 0].as_ptr() as u64, ARGV), Err(Errno::EFAULT));
+        assert_eq!(read(long.as_ptr() as u64, argv, ARGV), Err(Errno::ENAMETOOLONG));
+        let texts = vec![good.clone(); 50];
+        let many = own(&texts);
+        let cut = read(path, many.as_ptr() as u64, 80).unwrap().1;
+        assert_eq!(cut, read_strings(me(), many.as_ptr() as u64, 80).unwrap());
+        assert!(cut.truncated && cut.items.len() < 50);
     }
 
     #[test]

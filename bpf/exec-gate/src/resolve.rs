@@ -5,7 +5,7 @@
 //! FIFO is touched, and no `..` or link leaves the caller's root. A wrong answer is never a permission: whatever is
 //! found here is what the BPF verification demands. So every doubt is a [`Failure::Refused`].
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Statx, openat, opena
 
 use crate::bpf::abi::Folder;
 use crate::bpf::caller::RootId;
-use crate::file::{FileId, Mounts, Visibility, status};
+use crate::file::{FileId, Mounts, Visibility, name_of, status};
 use crate::walk::{Base, Walk};
 
 /// Why a file was not found.
@@ -212,10 +212,7 @@ impl View {
         let root = self.root_of(who)?;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let Ok(fd) = openat2(&root.fd, path, PATH_FLAGS, Mode::empty(), within) else { return Ok(None) };
-        let Ok(name) = readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()) else {
-            return Ok(None);
-        };
-        let name = name.into_bytes();
+        let Ok(name) = name_of(fd.as_fd()) else { return Ok(None) };
         // After its name: what is deleted meanwhile is found to be.
         let stat = status(fd.as_fd()).map_err(|error| refused("the file cannot be read", error))?;
         if file_type(&stat) == FileType::Directory || !name.starts_with(b"/") || name.ends_with(b" (deleted)")
@@ -239,8 +236,8 @@ impl View {
         let link = format!("/proc/{tid}/cwd");
         let unknown = |error| refused("the working directory cannot be read", error);
         let fd = openat(CWD, link, PATH_FLAGS | OFlags::DIRECTORY, Mode::empty()).map_err(unknown)?;
-        let name = readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-        Ok(Cwd { path: name.map_err(unknown)?.into_bytes(), fd })
+        let path = name_of(fd.as_fd()).map_err(unknown)?;
+        Ok(Cwd { path, fd })
     }
 
     /// A working directory as BPF compares it.
