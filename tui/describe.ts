@@ -36,7 +36,7 @@ export function facts(hold: Hold): Fact[] {
   const known: (Fact | undefined)[] = [
     ...what(hold),
     fact("who", who(hold)),
-    fact("chain", hold.process?.ancestors.map(visible).join(" < ")),
+    fact("chain", hold.process?.ancestorExecutables.map(visibleWord).join(" < ")),
     fact("rule", `${visible(hold.rule)}${hold.because === "" ? "" : `: ${visible(hold.because)}`}`),
     fact("policy", `${hold.policyHash.slice(0, 12)}; at the deadline: ${verdictWord(hold.defaultVerdict)}`),
     hold.asked > 1 ? fact("asked", `${hold.asked} times; one answer serves all`) : undefined,

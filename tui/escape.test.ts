@@ -17,12 +17,28 @@ test.each([
   ["a line separator", "\u2028", "\\u2028"],
   ["a combining mark", "a\u0336", "a\\u0336"],
   ["half of a surrogate pair", "\ud800", "\\ud800"],
+  ["a Thai letter with the vowel that joins it", "x\u0e01\u0e33", "x\\u0e01\\u0e33"],
+  ["a Lao vowel that joins what is before it", "a\u0eb3", "a\\u0eb3"],
+  ["a letter that joins what comes after it", "\u0d4ex", "\\u0d4ex"],
+  ["a skin tone", "\u{1f44d}\u{1f3fd}", "\\u{1f44d}\\u{1f3fd}"],
+  ["a flag", "\u{1f1e9}\u{1f1ea}", "\\u{1f1e9}\\u{1f1ea}"],
+  ["jamo of one syllable", "\u1112\u1161", "\\u1112\\u1161"],
 ])("%s is drawn as its code", (_, text, drawn) => {
   expect(visible(text)).toBe(drawn);
 });
 
 test("text that is plainly visible stays as it is", () => {
   for (const text of ["git push", "Grüße, 你好", "a/b-c_d.e~f", "🦞"]) expect(visible(text)).toBe(text);
+});
+
+test("no character that is drawn joins another one", () => {
+  const clusters = new Intl.Segmenter("en", { granularity: "grapheme" });
+  for (let point = 0x20; point <= 0x10ffff; point++) {
+    if (point >= 0x3400 && point <= 0x9fff) continue;
+    const text = visible(`a${String.fromCodePoint(point)}${String.fromCodePoint(point)}b`);
+    if (/^[ -~]*$/.test(text)) continue;
+    expect([...clusters.segment(text)].length, point.toString(16)).toBe([...text].length);
+  }
 });
 
 test("a host name shows look-alike letters as codes", () => {

@@ -11,9 +11,20 @@
 // unassigned characters, and halves of surrogate pairs. U+2800 is a blank that counts as a symbol.
 const invisible = /[\p{C}\p{Default_Ignorable_Code_Point}\p{Zl}\p{Zp}\p{M}\u2800]|(?! )\p{Zs}/gu;
 
+const clusters = new Intl.Segmenter("en", { granularity: "grapheme" });
+
 /** Text with everything invisible or moving drawn as a code: `\n`, `\x1b`, `\u202e`, `\u{e0041}`. */
 export function visible(text: string): string {
-  return text.replaceAll(invisible, code);
+  return alone(text.replaceAll(invisible, code));
+}
+
+// Letters and symbols, too, can join their neighbours to one cluster (UAX 29: vowels of Thai and Lao, jamo, skin tones, flags).
+// Whoever measures text counts a cluster as one character, and terminals draw each by itself, so that a line would be
+// longer than its measure, wrap, and push others off the screen.
+function alone(text: string): string {
+  if (/^[ -~]*$/.test(text)) return text;
+  const parts = Array.from(clusters.segment(text), ({ segment }) => segment);
+  return parts.map((part) => ([...part].length === 1 ? part : part.replaceAll(/[^ -~]/gu, code))).join("");
 }
 
 /** As `visible`, and all beyond ASCII as codes: for host names, where look-alike letters are an attack. */

@@ -14,15 +14,22 @@ export interface Layout {
   readonly detailsWidth: number;
 }
 
+/** In less than this, a person would not see what they answer. */
+export const smallest = { columns: 40, rows: 10 };
+
+/** Whether a terminal is smaller than that. */
+export function isTooSmall(columns: number, rows: number): boolean {
+  return columns < smallest.columns || rows < smallest.rows;
+}
+
 const wideFrom = 120;
 // The status line above, and the line for keys and prompts below.
 const otherRows = 2;
 
-/** Divides a terminal; what does not fit into a very small one is cut, never wrapped. */
-export function layout(terminalColumns: number, terminalRows: number): Layout {
-  const columns = Math.max(20, terminalColumns);
+/** Divides a terminal that is not too small; what does not fit is cut, never wrapped. */
+export function layout(columns: number, terminalRows: number): Layout {
   // One row stays free: Ink clears the whole terminal for each frame that fills it, which flickers.
-  const rows = Math.max(8, terminalRows) - 1;
+  const rows = terminalRows - 1;
   const body = rows - otherRows;
   if (columns >= wideFrom) {
     const top = Math.max(3, Math.floor(body * 0.6));

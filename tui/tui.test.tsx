@@ -8,6 +8,8 @@ import {
   FileOperation,
   NetworkAction,
   Process,
+  SandboxInfo,
+  SandboxState,
   Verdict,
 } from "../proto/gen/clawsec/v1/loader.js";
 import { App } from "./components/app.js";
@@ -51,6 +53,7 @@ const asking = Process.fromPartial({
   executable: "/usr/bin/node",
   comm: "node",
   ancestors: ["exec-2", "exec-1"],
+  ancestorExecutables: ["/usr/bin/bash", "/usr/bin/openclaw gateway"],
 });
 
 /** Shows the screen and waits until it is connected. */
@@ -79,7 +82,7 @@ test("a hold appears with who asks, what for, the rule and its reason", async ()
     "Holds (1)",
     "openclaw/tool",
     "/usr/bin/node (node) pid 4242 (inside 7), uid 1000",
-    "exec-2 < exec-1",
+    '/usr/bin/bash < "/usr/bin/openclaw gateway"',
     "exec/git-push: pushing publishes",
     "0123456789ab",
     "at the deadline: deny",
@@ -202,7 +205,13 @@ test("hostile text is drawn as codes and cannot move, recolour or reorder anythi
   const hostile = "\x1b[2J\x1b[31mok\u202e\u200b\x9b1m\r\nnew line\x07";
   await start();
   server.status = { ...server.status, loaderConnected: false, loader: hostile };
-  const process = { ...asking, comm: hostile, executable: hostile, ancestors: [hostile] };
+  const process = {
+    ...asking,
+    comm: hostile,
+    executable: hostile,
+    ancestors: [hostile],
+    ancestorExecutables: [hostile],
+  };
   const action = exec({ argv: ["echo", hostile], executable: hostile, cwd: hostile, requestedPath: hostile });
   server.open({ id: "h1", action, process, rule: hostile, because: hostile, subject: hostile });
   server.record(
@@ -232,6 +241,60 @@ test("arguments too long for the screen say how much is hidden, and enter shows 
   await terminal.see("xEND");
   terminal.press(leave);
   await terminal.see("Selected");
+});
+
+test("letters that join their neighbours make no line longer than the screen", async () => {
+  await start();
+  for (const [index, letters] of ["\u0e01\u0e33", "a\u0eb3", "\u0d4e\u0d4e", "\u{1f3fd}"].entries()) {
+    server.open({ id: `h${index}`, action: exec({ argv: ["echo", letters.repeat(400)] }) });
+    server.record(AuditRecord.fromPartial({ id: index + 1, kind: "exec", summary: letters.repeat(400) }));
+  }
+  await terminal.see("Holds (4)");
+  await terminal.see(/more characters: press enter/);
+  for (const line of stripVTControlCharacters(terminal.frame).split("\n")) {
+    // As a terminal draws it: each code point by itself.
+    const columns = [...line].reduce((sum, character) => sum + stringWidth(character), 0);
+    expect(columns, line).toBeLessThanOrEqual(80);
+  }
+});
+
+test("in a narrow terminal the command is seen before the hint about what is hidden, and prompts say which key does it", async () => {
+  terminal = new Terminal(40, 12);
+  await start();
+  const argv = ["rm", "-rf", `/home/agent/${"x".repeat(80)}`];
+  server.open({ id: "h1", action: exec({ argv }), sandbox: "a-sandbox-with-a-rather-long-name" });
+  await terminal.see(/argv {3}rm -rf \/hom.* … \d+ more, enter/);
+  await settle();
+  terminal.press("d");
+  terminal.press(..."not now");
+  await terminal.see("deny; reason: not now");
+  terminal.press(leave);
+  await terminal.see("a approve  d deny");
+  terminal.press("K");
+  await terminal.see("y KILLS, tab: another, else not: a-san");
+  expectFits(40, 12);
+});
+
+test("a terminal that is too small to see a hold in answers none", async () => {
+  terminal = new Terminal(39, 12);
+  terminal.show(<App socketPath={server.socketPath} />);
+  await terminal.see("39 x 12 is too small");
+  server.open({ id: "h1", action: exec({}) });
+  await settle();
+  terminal.press("a", "d", enter, "K", "y");
+  terminal.resize(40, 9);
+  await terminal.see("40 x 9 is too small");
+  terminal.press("a");
+  terminal.resize(80, 24);
+  await terminal.see("git push origin main");
+  expect([server.answers, server.kills]).toEqual([[], []]);
+  await settle();
+  terminal.press("a");
+  await vi.waitFor(() => expect(server.answers).toHaveLength(1));
+  terminal.resize(20, 5);
+  await terminal.see("too small");
+  terminal.press("q");
+  await terminal.ended();
 });
 
 test("characters of two columns do not break the lines", async () => {
@@ -281,6 +344,17 @@ test("the status line tells sandboxes, a missing loader and lost events", async 
     lostEvents: { "ring-full": 3 },
   };
   await terminal.see("loader: no socket, 3 events lost (ring-full); no sandboxes");
+});
+
+test("the status line names what runs before what has ended", async () => {
+  const [running] = server.status.sandboxes;
+  const ended = [SandboxState.EXITED, SandboxState.KILLED].map((state, index) =>
+    SandboxInfo.fromPartial({ name: `ended-${index}`, state }),
+  );
+  server.status = { ...server.status, sandboxes: [...ended, running as SandboxInfo] };
+  terminal = new Terminal(120, 24);
+  await start();
+  await terminal.see("; openclaw running (3), ended-0 exited,");
 });
 
 test("a supervisor that goes away is told, and when it is back holds are as it says", async () => {

@@ -1,6 +1,7 @@
 import { useApp, useInput, useWindowSize } from "ink";
 import { useEffect, useState, useSyncExternalStore } from "react";
 import { Controller } from "../controller.js";
+import { isTooSmall } from "../layout.js";
 import { Screen } from "./screen.js";
 
 const tickMs = 250;
@@ -16,7 +17,10 @@ export function App({ socketPath }: { socketPath: string }) {
     return () => controller.close();
   }, [controller]);
   const state = useSyncExternalStore(controller.watch, controller.state);
-  useInput((input, key) => controller.key(input, key));
+  useInput((input, key) => {
+    if (!isTooSmall(columns, rows)) controller.key(input, key);
+    else if (input === "q" || (key.ctrl && input === "c")) exit();
+  });
   return <Screen state={state} now={now} columns={columns} rows={rows} />;
 }
 

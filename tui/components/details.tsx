@@ -5,6 +5,8 @@ import { fold } from "../layout.js";
 import { Title } from "./title.js";
 
 const labelWidth = 9;
+// In less columns the hint about what is hidden would hide the rest, too.
+const longHintFrom = 60;
 
 interface Line {
   readonly key: string;
@@ -80,7 +82,8 @@ function summary(known: readonly Fact[], lines: number, width: number): Line[] {
 
 /** The first `room` of `lines`; the last one ends in how many of the fact's `total` characters are hidden. */
 function cut(lines: readonly Line[], room: number, width: number, total: number): Line[] {
-  const hint = (hidden: number) => ` … ${hidden} more characters: press enter`;
+  const long = width >= longHintFrom;
+  const hint = (hidden: number) => ` … ${hidden} more${long ? " characters: press" : ","} enter`;
   const whole = lines.slice(0, room - 1);
   const last = lines[room - 1];
   if (last === undefined) return whole;

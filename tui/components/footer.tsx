@@ -2,12 +2,14 @@ import { Text } from "ink";
 import { visible } from "../escape.js";
 import type { KillTarget, State } from "../store.js";
 
+const roomyFrom = 80;
+
 /** The last line: a prompt, else what just happened, else the keys. */
 export function Footer({ state, width }: { state: State; width: number }) {
   const { mode, notice } = state;
   switch (mode.kind) {
     case "deny": {
-      const prompt = "deny; reason (enter denies, esc does not): ";
+      const prompt = width < roomyFrom ? "deny; reason: " : "deny; reason (enter denies, esc does not): ";
       // The end of a long reason is where the person types.
       const room = Math.max(1, width - prompt.length - 1);
       const end = [...visible(mode.reason)].slice(-room).join("");
@@ -22,7 +24,7 @@ export function Footer({ state, width }: { state: State; width: number }) {
       const target = mode.targets[mode.index];
       return (
         <Text wrap="truncate-end" color="red" bold>
-          {target ? `KILL ${targetText(target)}? y kills, tab chooses another, any other key does not` : ""}
+          {target ? question(target, width) : ""}
         </Text>
       );
     }
@@ -48,6 +50,13 @@ function Keys({ text }: { text: string }) {
       {text}
     </Text>
   );
+}
+
+function question(target: KillTarget, width: number): string {
+  if (width >= roomyFrom)
+    return `KILL ${targetText(target)}? y kills, tab chooses another, any other key does not`;
+  // The name last: it may be too long.
+  return `y KILLS, tab: another, else not: ${target.kind === "all" ? "ALL" : visible(target.name)}`;
 }
 
 /** A kill's target in words. */

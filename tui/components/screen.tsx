@@ -1,5 +1,5 @@
-import { Box } from "ink";
-import { layout } from "../layout.js";
+import { Box, Text } from "ink";
+import { isTooSmall, layout, smallest } from "../layout.js";
 import { type State, selectedHold } from "../store.js";
 import { Details, FullDetails } from "./details.js";
 import { Events } from "./events.js";
@@ -20,6 +20,12 @@ export function Screen({
   columns: number;
   rows: number;
 }) {
+  if (isTooSmall(columns, rows)) {
+    const least = `${smallest.columns} x ${smallest.rows}`;
+    return (
+      <Text>{`clawsec: ${columns} x ${rows} is too small to see what is answered: at least ${least}. q quits`}</Text>
+    );
+  }
   const sizes = layout(columns, rows);
   return (
     <Box flexDirection="column" width={sizes.columns} height={sizes.rows} overflow="hidden">

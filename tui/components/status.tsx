@@ -1,5 +1,6 @@
 import { Text } from "ink";
 import type { StatusResponse } from "../../proto/gen/clawsec/v1/control.js";
+import { type SandboxInfo, SandboxState } from "../../proto/gen/clawsec/v1/loader.js";
 import { healthWord, stateWord } from "../../proto/words.js";
 import { visible } from "../escape.js";
 import type { State } from "../store.js";
@@ -47,7 +48,10 @@ function Connected({ status }: { status: StatusResponse }) {
 
 function sandboxes({ sandboxes, health }: StatusResponse): string {
   if (sandboxes.length === 0) return "no sandboxes";
+  // What runs comes first: the line is cut at its end.
+  const hasEnded = ({ state }: SandboxInfo) => state === SandboxState.EXITED || state === SandboxState.KILLED;
   return sandboxes
+    .toSorted((one, other) => Number(hasEnded(one)) - Number(hasEnded(other)))
     .map(({ name, state, processes }) => {
       const checked = health[name];
       const more = [
