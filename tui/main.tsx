@@ -9,7 +9,7 @@ import { App } from "./components/app.js";
  */
 export async function runTui({ socketPath }: { socketPath: string }): Promise<void> {
   if (!process.stdin.isTTY || !process.stdout.isTTY)
-    throw new Error("clawsec tui needs a terminal on its input and output; the other commands do not");
+    throw new Error("the screen needs a terminal on its input and output; the other commands do not");
   const screen = render(<App socketPath={socketPath} />, {
     alternateScreen: true,
     // There is a person at this terminal, whatever the environment says about CI.

@@ -1,4 +1,5 @@
 /** The ready policies are right, laid out as `policy fmt` does, and decide what their tests say. */
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { packageRoot } from "../common/paths.js";
@@ -25,4 +26,21 @@ test("they have no errors, and the default policy not even a warning", async () 
   expect(plain).toMatchObject({ code: 0 });
   const values = ["openclaw", "home", "gatewayToken", "modelKey"].flatMap((name) => ["--var", `${name}=/x`]);
   expect(await folder.cli("check", pack("openclaw"), ...values)).toMatchObject({ code: 0 });
+});
+
+test("the policy of the README has no warning, and decides what it says", async () => {
+  const readme = readFileSync(join(packageRoot(), "README.md"), "utf8");
+  const file = join(folder.folder, "readme.yaml");
+  writeFileSync(file, /^```yaml\n(.*?)^```$/ms.exec(readme)?.[1] ?? "");
+  const values = ["--var", `workspace=${folder.folder}`];
+  expect(await folder.cli("check", file, "--strict", ...values)).toMatchObject({ code: 0 });
+  for (const [command, verdict] of [
+    ["shred x", "deny by exec/no-shred"],
+    ["git push", "hold by exec/git-push"],
+    ["git -C . push origin main", "hold by exec/git-push"],
+    ["git status", "allow by exec/programs"],
+  ] as const) {
+    const { out } = await folder.cli("why", file, ...values, "exec", "--", ...command.split(" "));
+    expect(out, command).toContain(verdict);
+  }
 });

@@ -52,7 +52,7 @@ missing_packages() {
 prerequisites() {
   { command -v node && command -v npm; } >/dev/null ||
     fail "Node.js with npm was not found; it fetches everything else, the pinned Node 24 too" \
-      "install Node.js 20 or newer (apt-get install nodejs npm, or nodesource)"
+      "install Node.js 18 or newer (apt-get install nodejs npm)"
   command -v cargo >/dev/null ||
     fail "cargo was not found, and the loader is written in Rust" \
       "install Rust 1.95 or newer with rustup (https://rustup.rs), or put its bin folder in PATH"

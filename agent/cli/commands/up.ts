@@ -191,7 +191,7 @@ async function down(io: Io, graceMs: number, json: boolean): Promise<void> {
   } catch (error) {
     say(io, `The loader was not stopped: ${sentence(error)}.`);
   }
-  tell(loaderEnded ? "The loader has stopped." : "The loader did not stop.");
+  tell(loaderEnded ? "No loader is running any more." : "The loader did not stop.");
   if (json) printJson(io, { sandboxes: ended, supervisorEnded, loaderEnded });
   if (!loaderEnded || ended.some(({ survivors }) => survivors > 0)) io.exit = Exit.failed;
 }

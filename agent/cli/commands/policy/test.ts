@@ -71,7 +71,8 @@ async function test(
     const { renderDiagnostics } = await import("../../../../policy/index.js");
     if (errors.length > 0) print(io, renderDiagnostics(errors));
     for (const outcome of failed) print(io, failure(io, outcome));
-    const broken = errors.length === 0 ? "" : `, ${errors.length} errors`;
+    const broken =
+      errors.length === 0 ? "" : `, ${errors.length} ${errors.length === 1 ? "error" : "errors"}`;
     print(io, `${outcomes.length - failed.length} passed, ${failed.length} failed${broken}`);
   }
   if (failed.length > 0 || errors.length > 0) io.exit = Exit.policy;
