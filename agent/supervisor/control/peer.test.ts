@@ -1,6 +1,10 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { afterAll, expect, test } from "vitest";
 import { nameOfUid } from "../../common/host.js";
 import { PeerFinder, peerInode, peerWords } from "./peer.js";
@@ -20,6 +24,35 @@ test("the peer of a connection is the process at its other end", async () => {
   } finally {
     client.destroy();
     (await accepted).destroy();
+    server.close();
+  }
+});
+
+test("processes of other pid namespaces are looked at when it was none of our own", async () => {
+  const path = join(tmpdir(), `clawsec-peer-far-${process.pid}.sock`);
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const accepted = new Promise<Socket>((resolve) => server.once("connection", resolve));
+  const client = connect(path);
+  const connection = await accepted;
+  const words = ["--pid", "--fork", "sh", "-c", "echo ready; exec sleep 60"];
+  const unshare = spawn("unshare", words, { stdio: ["ignore", "pipe", "inherit", client] });
+  try {
+    await once(unshare.stdout as Readable, "data");
+    const near = await finder.of(connection, path);
+    expect(near).toMatchObject({ kind: "known", pids: [process.pid, unshare.pid ?? 0].toSorted((one, other) => one - other) });
+    const inner = Number(readFileSync(`/proc/${unshare.pid}/task/${unshare.pid}/children`, "utf8").trim());
+    try {
+      client.destroy();
+      unshare.kill("SIGKILL");
+      await once(unshare, "exit");
+      expect(await finder.of(connection, path)).toMatchObject({ kind: "known", pids: [inner] });
+    } finally {
+      process.kill(inner, "SIGKILL");
+    }
+  } finally {
+    client.destroy();
+    connection.destroy();
     server.close();
   }
 });

@@ -88,19 +88,34 @@ export function peerInode(output: string, local: string): string | undefined {
   return undefined;
 }
 
-/** The processes that have a socket open, and their real uids. */
+/**
+ * The processes that have a socket open, and their real uids. Those of our own pid namespace come first, and the others are
+ * looked through only if it was none of these: a sandbox can have millions of descriptors, and would else decide how long
+ * its owner waits, and whether the audit knows the owner's name.
+ */
 function holders(inode: string): Peer {
-  const uids = new Set<number>();
-  const pids: number[] = [];
+  const own = pidNamespace("self");
+  const near: string[] = [];
+  const far: string[] = [];
   for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid) || !hasSocket(pid, inode)) continue;
-    const uid = realUid(pid);
-    if (uid === undefined) continue;
-    uids.add(uid);
-    pids.push(Number(pid));
+    if (/^\d+$/.test(pid)) (pidNamespace(pid) === own ? near : far).push(pid);
   }
-  if (uids.size === 0) return { kind: "unknown", why: "the peer is gone" };
-  return { kind: "known", uids: [...uids].sort((left, right) => left - right), pids };
+  for (const some of [near, far]) {
+    const pids = some.filter((pid) => hasSocket(pid, inode));
+    const uids = new Set(pids.map(realUid).filter((uid) => uid !== undefined));
+    if (uids.size > 0)
+      return { kind: "known", uids: [...uids].sort((left, right) => left - right), pids: pids.map(Number) };
+  }
+  return { kind: "unknown", why: "the peer is gone" };
+}
+
+function pidNamespace(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`);
+  } catch {
+    // It ended meanwhile.
+    return undefined;
+  }
 }
 
 function hasSocket(pid: string, inode: string): boolean {

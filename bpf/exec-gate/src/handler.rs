@@ -1,6 +1,6 @@
 //! Takes one call of execve from its notification to its answer.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 
 use clawsec_core::{Scope, SubjectScope, ask, pb};
@@ -58,6 +58,13 @@ pub(crate) struct Request {
     keys: [Vec<u8>; 2],
     // A later change of its files shows in these. Said when they were found: what they contain is read after that.
     settled: bool,
+}
+
+impl Request {
+    /// Means the caller, and can be read when it is dead.
+    pub fn caller(&self) -> Option<OwnedFd> {
+        self.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok())
+    }
 }
 
 /// What came of carrying out an allowance.

@@ -1,6 +1,5 @@
 //! Asks about an exec, and does what the answer says.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use clawsec_core::{Inquiry, Outcome, ask, pb};
@@ -27,11 +26,6 @@ struct Asked {
     inquiry: Inquiry,
     // Gives the call again, when it was interrupted.
     calls: UnboundedReceiver<Box<Request>>,
-}
-
-// Means the caller, and can be read when it is dead.
-fn caller(request: &Request) -> Option<OwnedFd> {
-    request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok())
 }
 
 impl ExecHandler {
@@ -130,7 +124,7 @@ impl ExecHandler {
             if let Some(answer) = answer {
                 break answer;
             }
-            let gone = caller(&request);
+            let gone = request.caller();
             tokio::select! {
                 outcome = inquiry.next() => break outcome,
                 () = wait::readable(gone) => return inquiry.gone(DEAD),
@@ -158,20 +152,24 @@ impl ExecHandler {
             while let Ok(newer) = calls.try_recv() {
                 request = request.or_newer(*newer, exec, &action);
             }
-            let gone = caller(&request);
-            match &outcome {
+            let gone = match &outcome {
                 Outcome::Hold(first) => match self.clone().hold(request, first.clone(), inquiry).await {
-                    Some(interrupted) => inquiry = interrupted,
+                    Some((interrupted, caller)) => {
+                        inquiry = interrupted;
+                        caller
+                    }
                     None => return,
                 },
                 Outcome::Allow(decision) | Outcome::Deny(decision) => {
+                    let gone = request.caller();
                     let carried = self.clone().carry_out(request, decision.clone()).await;
                     answered = !matches!(carried, Carried::Gone);
                     if answered && !self.shared.interruptible {
                         return;
                     }
+                    gone
                 }
-            }
+            };
             let newer = tokio::select! {
                 newer = calls.recv() => match newer {
                     Some(newer) => Ok((*newer).under(exec, &action)),
@@ -235,7 +233,7 @@ impl ExecHandler {
 
     // `None`: it was refused, or there is nobody left to answer.
     async fn read_digests(&self, mut request: Request) -> Option<Request> {
-        let gone = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        let gone = request.caller();
         let turn = tokio::select! {
             turn = self.sandbox.digests.turn() => turn?,
             () = wait::readable(gone) => return None,

@@ -40,18 +40,19 @@ const NO_SUBJECT: &str = "the decision names a subject that the sandbox does not
 
 impl ExecHandler {
     /// Lets the exec happen, holds the new image, and does what the second decision says. Gives the inquiry back when
-    /// the call was interrupted before it could go on: the same call can be held when it comes again.
+    /// the call was interrupted before it could go on, with what tells the death of its caller: the same call can be held
+    /// when it comes again.
     pub(crate) async fn hold(
         self,
         request: Request,
         first: pb::Decision,
         mut inquiry: Inquiry,
-    ) -> Option<Inquiry> {
+    ) -> Option<(Inquiry, Option<OwnedFd>)> {
         if request.action.check {
             self.hold_check(request, first, inquiry).await;
             return None;
         }
-        let caller = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        let caller = request.caller();
         let exec = request.exec;
         let subject = request.subject.name.clone();
         let process = request.process.clone();
@@ -90,8 +91,8 @@ impl ExecHandler {
                 inquiry.settled(pb::Verdict::Deny, 0);
                 return None;
             }
-            Some(Carried::Gone) if caller.is_some_and(|caller| !is_readable(&caller)) => {
-                return Some(inquiry);
+            Some(Carried::Gone) if caller.as_ref().is_some_and(|caller| !is_readable(caller)) => {
+                return Some((inquiry, caller));
             }
             Some(Carried::Gone) | None => {
                 inquiry.gone("the process that wanted to exec is dead");
@@ -101,7 +102,7 @@ impl ExecHandler {
         let image = match ways.stopped.await {
             Ok(Stopped::Held(image)) => image,
             // The answer may have been dropped for a signal that came first.
-            Ok(Stopped::Failed) if self.shared.interruptible => return Some(inquiry),
+            Ok(Stopped::Failed) if self.shared.interruptible => return Some((inquiry, caller)),
             Ok(Stopped::Failed) => {
                 inquiry.gone("the exec failed in the kernel");
                 return None;
@@ -111,6 +112,8 @@ impl ExecHandler {
                 return None;
             }
         };
+        // From here the tracer looks after the process: thousands can be held, and each descriptor counts.
+        drop(caller);
         if let Err(why) = self.check_image(image, exec, &grip).await {
             inquiry.gone(why);
             return None;
@@ -160,7 +163,7 @@ impl ExecHandler {
 
     // Nothing runs, so the call itself waits.
     async fn hold_check(self, request: Request, first: pb::Decision, mut inquiry: Inquiry) {
-        let gone = request.task.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        let gone = request.caller();
         inquiry.engaged(Some(request.action.clone()));
         let outcome = tokio::select! {
             outcome = inquiry.next() => outcome,
