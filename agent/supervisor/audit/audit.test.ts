@@ -66,6 +66,17 @@ describe("writing", () => {
     expect(audit.count()).toBe(3);
   });
 
+  test("writes records that come together in their order, and one that cannot be written fails alone", async () => {
+    const bad = { ...own("bad"), pid: {} as unknown as number };
+    const names = Array.from({ length: 1500 }, (_, index) => `record ${index}`);
+    const first = names.slice(0, 700).map((name) => audit.append(own(name)));
+    const failing = audit.append(bad);
+    const second = names.slice(700).map((name) => audit.append(own(name)));
+    await expect(failing).rejects.toThrow("parameter values");
+    await Promise.all([...first, ...second]);
+    expect(summaries()).toEqual(names);
+  });
+
   test("keeps the events of several streams in their order each, with records between them, and loses none", async () => {
     const all: Promise<unknown>[] = [];
     for (let batch = 0; batch < 20; batch += 1) {

@@ -102,6 +102,13 @@ export class AuditStore {
     this.#write(record, record.facts, null, null, null);
   }
 
+  /** The same with several, in one transaction: all of them, or, when it throws, none. */
+  appendAll(records: readonly NewRecord[]): void {
+    this.#db.transaction(() => {
+      for (const record of records) this.append(record);
+    })();
+  }
+
   /**
    * Writes a batch of a loader's events in one transaction. Events that are already there are ignored; a jump in
    * the sequence becomes a record of kind "lost". Throws, with nothing written, when the commit fails: then nothing
