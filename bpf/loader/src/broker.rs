@@ -25,6 +25,10 @@ pub const OPEN_QUESTIONS: usize = 10_240;
 /// Bytes of these as they are sent, so that they do not fill the memory of the loader. A question has some hundred
 /// bytes, or 300 KB with the longest arguments and names.
 pub const OPEN_BYTES: usize = 64 * 1024 * 1024;
+/// Questions of one sandbox that the supervisor has and did not answer yet, and their bytes (one may be larger). The others
+/// wait here: behind the thousands that a sandbox can ask at once, the question of another one would wait for seconds.
+pub const PUT_QUESTIONS: usize = 64;
+const PUT_BYTES: usize = 1024 * 1024;
 /// Messages that wait for a supervisor that does not read. Beyond it, its stream is closed. A new supervisor is told of
 /// all that is held, at once.
 const STREAM_BUFFER: usize = 8 * OPEN_QUESTIONS;
@@ -72,12 +76,24 @@ struct State {
 struct Used {
     questions: usize,
     bytes: usize,
+    put: usize,
+    put_bytes: usize,
+    // To be put, in this order.
+    waiting: VecDeque<pb::Question>,
+}
+
+impl Used {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.put == 0 || (self.put < PUT_QUESTIONS && self.put_bytes + bytes <= PUT_BYTES)
+    }
 }
 
 #[derive(Debug)]
 struct Open {
     sandbox: String,
     bytes: usize,
+    // The supervisor has it and did not answer yet.
+    is_put: bool,
     inbox: mpsc::UnboundedSender<Input>,
 }
 
@@ -100,6 +116,14 @@ impl Broker {
             // The buffer is larger than the queue, and nobody else has the sender yet.
             let _ = messages.try_send(message);
         }
+        // What was put is put again.
+        for used in state.open_of.values_mut() {
+            (used.put, used.put_bytes) = (0, 0);
+            used.waiting.clear();
+        }
+        for open in state.open.values_mut() {
+            open.is_put = false;
+        }
         self.shared.stream.send_replace(Some(Stream { number, messages }));
         (number, receiver)
     }
@@ -117,7 +141,8 @@ impl Broker {
             tracing::warn!(question = decision.question_id, "a decision of a replaced stream was ignored");
             return;
         }
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
+        self.shared.answered(&mut state, decision.question_id);
         match state.open.get(&decision.question_id) {
             // The conversation may have ended this instant; its question is then settled already.
             Some(open) => drop(open.inbox.send(Input::Decision(decision))),
@@ -170,7 +195,8 @@ impl Asker for Broker {
         open.questions += 1;
         open.bytes += bytes;
         let (inbox, inputs) = mpsc::unbounded_channel();
-        state.open.insert(question.id, Open { sandbox: question.sandbox.clone(), bytes, inbox });
+        let sandbox = question.sandbox.clone();
+        state.open.insert(question.id, Open { sandbox, bytes, is_put: false, inbox });
         drop(state);
         let conversation = Conversation::begin(
             Arc::clone(&self.shared),
@@ -216,6 +242,47 @@ impl Shared {
         false
     }
 
+    /// Puts an open question to the supervisor, now or when it has answered others of the sandbox. If nobody is there,
+    /// the next stream gets it, by another call.
+    pub fn put(&self, question: pb::Question) {
+        let mut state = self.lock();
+        let Some(used) = state.open_of.get_mut(&question.sandbox) else { return };
+        let sandbox = question.sandbox.clone();
+        used.waiting.push_back(question);
+        self.put_waiting(&mut state, &sandbox);
+    }
+
+    // There is room for others of its sandbox.
+    fn answered(&self, state: &mut State, question: u64) {
+        let Some(open) = state.open.get_mut(&question).filter(|open| open.is_put) else { return };
+        open.is_put = false;
+        let (sandbox, bytes) = (open.sandbox.clone(), open.bytes);
+        if let Some(used) = state.open_of.get_mut(&sandbox) {
+            used.put -= 1;
+            used.put_bytes -= bytes;
+        }
+        self.put_waiting(state, &sandbox);
+    }
+
+    fn put_waiting(&self, state: &mut State, sandbox: &str) {
+        let Some(used) = state.open_of.get_mut(sandbox) else { return };
+        while let Some(first) = used.waiting.front() {
+            let open = state.open.get_mut(&first.id).filter(|open| !open.is_put);
+            if open.as_ref().is_some_and(|open| !used.has_room(open.bytes)) {
+                return;
+            }
+            let question = used.waiting.pop_front();
+            // It may have ended meanwhile.
+            if let (Some(open), Some(question)) = (open, question)
+                && self.send(ToSupervisor::Question(question))
+            {
+                open.is_put = true;
+                used.put += 1;
+                used.put_bytes += open.bytes;
+            }
+        }
+    }
+
     /// Sends how a hold ended, or keeps it for the next stream.
     pub fn send_end(&self, message: ToSupervisor) {
         if self.send(message.clone()) {
@@ -231,6 +298,7 @@ impl Shared {
     /// Ends the bookkeeping of a question.
     pub fn finished(&self, question: u64) {
         let mut state = self.lock();
+        self.answered(&mut state, question);
         let Some(open) = state.open.remove(&question) else {
             return;
         };

@@ -343,6 +343,81 @@ async fn questions_of_one_sandbox_are_bounded_by_their_size_too_and_another_sand
     assert!(denied(taken.next().await).starts_with("the supervisor did not answer"));
 }
 
+fn put(messages: &mut mpsc::Receiver<pb::LoaderMessage>) -> Vec<(String, u64)> {
+    let mut put = Vec::new();
+    while let Ok(message) = messages.try_recv() {
+        if let Some(ToSupervisor::Question(question)) = message.message {
+            put.push((question.sandbox, question.id));
+        }
+    }
+    put
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_one_sandbox_waits_for_its_own_answers_and_another_sandbox_does_not() {
+    let world = world();
+    let record = world.tables.get("box").unwrap();
+    world.tables.insert("other", record);
+    let (stream, mut messages) = world.broker.attach();
+    let mut storm: Vec<_> = (0..PUT_QUESTIONS + 4).map(|_| world.broker.ask(question())).collect();
+    let mut other = world.broker.ask(pb::Question { sandbox: "other".into(), ..question() });
+    let first = put(&mut messages);
+    let of_box = first.iter().filter(|(sandbox, _)| sandbox == "box").count();
+    assert_eq!((of_box, first.len()), (PUT_QUESTIONS, PUT_QUESTIONS + 1));
+    world.broker.decide(stream, answer(other.question_id, pb::Verdict::Allow));
+    assert!(matches!(other.next().await, Outcome::Allow(_)));
+    assert!(put(&mut messages).is_empty());
+
+    // An answer, a hold, an asker that is gone: each makes room for one, in the order in which they came. An answer that
+    // comes twice makes none.
+    world.broker.decide(stream, answer(storm[0].question_id, pb::Verdict::Allow));
+    world.broker.decide(stream, hold(storm[1].question_id, Duration::from_secs(60)));
+    world.broker.decide(stream, answer(storm[0].question_id, pb::Verdict::Allow));
+    // One that waits and is gone is not put at all.
+    storm.remove(PUT_QUESTIONS + 2).gone("it was killed");
+    storm.remove(2).gone("it was killed");
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let ids: Vec<_> = put(&mut messages).into_iter().map(|(_, id)| id).collect();
+    let expected: Vec<_> = storm[PUT_QUESTIONS - 1..].iter().map(|inquiry| inquiry.question_id).collect();
+    assert_eq!(ids, expected);
+
+    // The next supervisor is put what has no answer, as far as there is room, and what is held.
+    let (stream, mut messages) = world.broker.attach();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(put(&mut messages).len(), PUT_QUESTIONS);
+    for inquiry in &storm {
+        world.broker.decide(stream, answer(inquiry.question_id, pb::Verdict::Deny));
+    }
+    for inquiry in &mut storm[1..] {
+        while !matches!(inquiry.next().await, Outcome::Deny(_)) {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_questions_are_put_one_by_one() {
+    let world = world();
+    let (stream, mut messages) = world.broker.attach();
+    let large = || {
+        let argv = vec!["x".repeat(PUT_BYTES / 2 + 1)];
+        let exec = pb::ExecAction { argv, ..Default::default() };
+        pb::Question { action: Some(pb::question::Action::Exec(exec)), ..question() }
+    };
+    let mut all: Vec<_> = (0..3).map(|_| world.broker.ask(large())).collect();
+    for inquiry in &mut all {
+        assert_eq!(put(&mut messages), [("box".to_owned(), inquiry.question_id)]);
+        world.broker.decide(stream, answer(inquiry.question_id, pb::Verdict::Allow));
+        assert!(matches!(inquiry.next().await, Outcome::Allow(_)));
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.broker.open_questions(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_that_is_taken_down_has_its_questions_denied_and_gets_no_new_ones() {
     let world = world();

@@ -190,8 +190,7 @@ impl Conversation {
             self.question.hold_id.clone_from(hold_id);
             *put_again = true;
         }
-        // Nobody there: the next stream gets it.
-        let _ = self.shared.send(ToSupervisor::Question(self.question.clone()));
+        self.shared.put(self.question.clone());
     }
 
     fn decided(&mut self, decision: pb::Decision) -> Next {
