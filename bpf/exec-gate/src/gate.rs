@@ -12,6 +12,7 @@ use clawsec_core::{Asker, EventSink, Scope, Without, pb};
 use tokio::runtime::Handle;
 
 use crate::again::Calls;
+use crate::asking::Asking;
 use crate::at_once::Told;
 use crate::bpf::abi::{ARGV_MAX, Approval, Counters, LEVEL_MAX};
 use crate::bpf::caller::Callers;
@@ -58,6 +59,7 @@ pub(crate) struct Sandbox {
     pub digests: Digests,
     pub budget: Budget,
     pub calls: Calls,
+    pub asking: Arc<Asking>,
     policy: RwLock<Arc<ExecPolicy>>,
     // Ids of the mount namespaces that are verified.
     namespaces: Mutex<Vec<u64>>,
@@ -74,6 +76,7 @@ impl Sandbox {
             digests: Digests::default(),
             budget: Budget::default(),
             calls: Calls::default(),
+            asking: Arc::default(),
             policy: RwLock::default(),
             namespaces: Mutex::default(),
         }

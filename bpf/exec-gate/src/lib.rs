@@ -25,6 +25,7 @@
 //!   the same process must let its own process pass.
 
 mod again;
+mod asking;
 mod at_once;
 mod bound;
 mod bpf;

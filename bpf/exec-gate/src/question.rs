@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::again;
+use crate::asking::Unanswered;
 use crate::handler::{Carried, ExecHandler, Request, blocking};
 use crate::resolve::Failure;
 use crate::{facts, wait};
@@ -26,6 +27,8 @@ struct Asked {
     inquiry: Inquiry,
     // Gives the call again, when it was interrupted.
     calls: UnboundedReceiver<Box<Request>>,
+    // Until the first answer, which may be a hold.
+    unanswered: Unanswered,
 }
 
 impl ExecHandler {
@@ -75,7 +78,10 @@ impl ExecHandler {
                 self.carry_out_here(asked, decision, true);
             }
             Some(Outcome::Deny(decision)) => self.carry_out_here(asked, decision, false),
-            outcome => drop(self.shared.handle.spawn(self.clone().see_through(asked, outcome))),
+            outcome => {
+                drop(self.shared.handle.spawn(self.clone().see_through(asked, outcome)));
+                self.sandbox.asking.pause();
+            }
         }
     }
 
@@ -112,13 +118,14 @@ impl ExecHandler {
             action: Some(pb::question::Action::Exec(request.action.clone())),
             ..Default::default()
         };
+        let unanswered = self.sandbox.asking.begin();
         let inquiry = self.shared.asker.ask(question);
-        Some(Asked { request, inquiry, calls })
+        Some(Asked { request, inquiry, calls, unanswered })
     }
 
     // `answer`: that came already.
     async fn see_through(self, asked: Asked, answer: Option<Outcome>) {
-        let Asked { mut request, mut inquiry, mut calls } = asked;
+        let Asked { mut request, mut inquiry, mut calls, unanswered } = asked;
         let (exec, action) = (request.exec, request.action.clone());
         let outcome = loop {
             if let Some(answer) = answer {
@@ -134,6 +141,7 @@ impl ExecHandler {
                 },
             }
         };
+        drop(unanswered);
         if self.lacks_digests(&request) {
             // The policy that looks at them came while the question was open.
             inquiry.gone("the policy now looks at the content, and it is asked about again with that");
