@@ -134,7 +134,11 @@ async function runWith(
   } catch (error) {
     // The command has no caller any more. It must be gone before a supervisor of our own is.
     const request = { name, all: false, reason: "the attachment of clawsec run broke" };
-    await call(client, client.kill, request, 30_000).catch(() => undefined);
+    const isEnded = await call(client, client.kill, request, 30_000).then(
+      () => true,
+      () => false,
+    );
+    if (!isEnded) say(io, `The sandbox ${name} may go on; clawsec kill ${name} ends it.`);
     if (error instanceof Interrupted) {
       say(io, error.message);
       io.exit = 128 + error.signal;

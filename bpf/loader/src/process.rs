@@ -24,15 +24,15 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-// A held exec takes three descriptors, a sandbox can have 10,240 of them, and all share this process's: with what a shell
-// gives (20,000 here and there), the holds of one sandbox would deny the execs of the others.
+// A held exec takes one descriptor and one that is asked about five, a sandbox can have 10,240 of them, and all share this
+// process's: with what a shell gives here and there, the holds of a few sandboxes would deny the execs of the others.
 fn raise_open_files() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     // No process can have more (proc_sys_fs(5)), and only CAP_SYS_RESOURCE goes beyond the hard limit.
     let most = fs::read_to_string("/proc/sys/fs/nr_open")?.trim().parse().unwrap_or(hard).max(hard);
     if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most) {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        tracing::warn!(%error, hard, "the limit of open files stays, which all held execs share, three for each");
+        tracing::warn!(%error, hard, "the limit of open files stays, which all held execs share");
     }
     Ok(())
 }
