@@ -40,7 +40,10 @@ test("processes of other pid namespaces are looked at when it was none of our ow
   try {
     await once(unshare.stdout as Readable, "data");
     const near = await finder.of(connection, path);
-    expect(near).toMatchObject({ kind: "known", pids: [process.pid, unshare.pid ?? 0].toSorted((one, other) => one - other) });
+    expect(near).toMatchObject({
+      kind: "known",
+      pids: [process.pid, unshare.pid ?? 0].toSorted((one, other) => one - other),
+    });
     const inner = Number(readFileSync(`/proc/${unshare.pid}/task/${unshare.pid}/children`, "utf8").trim());
     try {
       client.destroy();
