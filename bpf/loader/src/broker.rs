@@ -245,6 +245,11 @@ impl Shared {
     /// Puts an open question to the supervisor, now or when it has answered others of the sandbox. If nobody is there,
     /// the next stream gets it, by another call.
     pub fn put(&self, question: pb::Question) {
+        // A supervisor that remembers the hold answers nothing.
+        if !question.hold_id.is_empty() {
+            self.send(ToSupervisor::Question(question));
+            return;
+        }
         let mut state = self.lock();
         let Some(used) = state.open_of.get_mut(&question.sandbox) else { return };
         let sandbox = question.sandbox.clone();

@@ -383,12 +383,23 @@ async fn a_storm_of_one_sandbox_waits_for_its_own_answers_and_another_sandbox_do
     let expected: Vec<_> = storm[PUT_QUESTIONS - 1..].iter().map(|inquiry| inquiry.question_id).collect();
     assert_eq!(ids, expected);
 
-    // The next supervisor is put what has no answer, as far as there is room, and what is held.
+    // The next supervisor is put all that is held, which it may know and not answer, and the others as far as there is room.
+    for inquiry in &storm[2..12] {
+        world.broker.decide(stream, hold(inquiry.question_id, Duration::from_secs(60)));
+    }
+    storm.extend((0..PUT_QUESTIONS).map(|_| world.broker.ask(question())));
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
     let (stream, mut messages) = world.broker.attach();
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(put(&mut messages).len(), PUT_QUESTIONS);
+    let put = put(&mut messages);
+    assert_eq!(put.len(), 11 + PUT_QUESTIONS);
+    for inquiry in &storm[1..12] {
+        assert!(put.contains(&("box".into(), inquiry.question_id)));
+    }
     for inquiry in &storm {
         world.broker.decide(stream, answer(inquiry.question_id, pb::Verdict::Deny));
     }
