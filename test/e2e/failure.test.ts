@@ -94,6 +94,33 @@ describe("the supervisor is killed", () => {
     expect(fixture.left("factored")).toBe("42: 2 3 7\n");
     await fixture.clawsec.must("kill", name);
   }, 180_000);
+
+  test("each of many holds is answered by the next supervisor", async () => {
+    const count = 100;
+    const script = `for i in $(/usr/bin/seq ${count}); do /usr/bin/expr $i > many-$i & done; wait`;
+    const name = fixture.name();
+    await fixture.clawsec.must(...fixture.arguments(name, ["/usr/bin/sh", "-c", script], ["--detach"]));
+    const holds = async () => {
+      const { holds } = JSON.parse(await fixture.clawsec.must("holds", "--json")) as {
+        holds: { id: string; sandbox: string; action: { exec: { argv: string[] } } }[];
+      };
+      return holds.filter(({ sandbox }) => sandbox === name);
+    };
+    await until("all are held", async () => (await holds()).length === count);
+    process.kill((await pids(fixture)).supervisor, "SIGKILL");
+    await fixture.clawsec.lost();
+    await fixture.clawsec.up();
+    // What nobody puts to it again, the supervisor takes for gone after 5 s.
+    await sleep(7000);
+    const known = await holds();
+    expect(known).toHaveLength(count);
+    for (const { id, action } of [0, 63, 64, 99].map((index) => known[index] as (typeof known)[0])) {
+      await fixture.clawsec.must("approve", id);
+      const number = action.exec.argv[1] as string;
+      await until(`${number} ran`, () => fixture.left(`many-${number}`) === `${number}\n`);
+    }
+    await fixture.clawsec.must("kill", name);
+  }, 120_000);
 });
 
 describe("the loader is killed", () => {
