@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { Fixture, root } from "./fixture.js";
 
 const fixture = new Fixture();
@@ -89,6 +89,21 @@ test("a second supervisor is refused with a sentence", async () => {
   const result = await fixture.clawsec.cli("up");
   expect(result.code).not.toBe(0);
   expect(result.stderr).toMatch(/already|running/i);
+});
+
+test("a supervisor in the background that cannot start says why", async () => {
+  const other = new Fixture();
+  vi.stubEnv("CLAWSEC_LOADER", "/nonexistent/loader");
+  try {
+    const result = await other.clawsec.cli("up", "--detach");
+    expect(result.code).not.toBe(0);
+    expect(result.stderr).toContain(
+      "was not found at /nonexistent/loader. Set CLAWSEC_LOADER to an executable file. Its log",
+    );
+  } finally {
+    vi.unstubAllEnvs();
+    await other.stop();
+  }
 });
 
 test("stale sockets do not stop a start", async () => {

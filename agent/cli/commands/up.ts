@@ -1,6 +1,6 @@
 /** up, down. */
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { isLive } from "../../../proto/words.js";
@@ -97,6 +97,7 @@ async function upDetached(io: Io, options: UpOptions): Promise<void> {
   if (script === undefined) throw new CliError(Exit.failed, "The CLI does not know its own path.");
   mkdirSync(io.paths.state, { recursive: true, mode: 0o700 });
   const log = openSync(io.paths.supervisorLog, "a", 0o600);
+  const from = fstatSync(log).size;
   const child = spawn(process.execPath, [script, "up", ...withoutArguments(options)], {
     detached: true,
     cwd: "/",
@@ -117,13 +118,21 @@ async function upDetached(io: Io, options: UpOptions): Promise<void> {
     if (ended !== undefined || performance.now() > until) {
       const why = ended === undefined ? "does not serve yet" : `ended (${ended})`;
       const exit = ended === `exit code ${Exit.hostCannot}` ? Exit.hostCannot : Exit.failed;
-      throw new CliError(exit, `The supervisor ${why}. Its log is ${io.paths.supervisorLog}.`);
+      const said = lastWords(io.paths.supervisorLog, from);
+      throw new CliError(exit, `The supervisor ${why}${said}. Its log is ${io.paths.supervisorLog}.`);
     }
     await new Promise((done) => setTimeout(done, 50));
   }
   const names = await startPolicies(io, options);
   if (options.json) printJson(io, { pid: child.pid, socket: io.paths.controlSocket, sandboxes: names });
   else print(io, `The supervisor serves ${io.paths.controlSocket} (pid ${child.pid}).`);
+}
+
+/** What a supervisor said at its end, as `: SENTENCE` without its full stop; empty when it said nothing. */
+function lastWords(path: string, from: number): string {
+  const lines = readFileSync(path).subarray(from).toString().split("\n");
+  const said = lines.findLast((line) => line.startsWith("clawsec: "))?.slice("clawsec: ".length);
+  return said === undefined ? "" : `: ${said.replace(/\.+$/, "")}`;
 }
 
 const withoutArguments = ({ without: names }: UpOptions) =>

@@ -131,7 +131,7 @@ export class LoaderLink extends EventEmitter<LinkEvents> {
       if (performance.now() > until || failure.fatal) {
         const tail = this.#spawned ? loaderLogTail(this.#options.paths, this.#logFrom) : "";
         const log = tail === "" ? "" : ` The end of ${this.#options.paths.loaderLog}:\n${tail}`;
-        const message = `No loader answers at ${this.#options.paths.loaderSocket}: ${failure.why}.${log}`;
+        const message = `No loader answers at ${this.#options.paths.loaderSocket}: ${failure.why.replace(/\.$/, "")}.${log}`;
         throw new NoLoader(message, failure.code === EX_UNAVAILABLE);
       }
       await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS));

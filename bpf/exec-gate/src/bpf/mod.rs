@@ -114,10 +114,11 @@ impl ExecVerify {
                 }
             }
         }
-        Err(Error::Refused(format!(
-            "no exec can be verified, so none can be allowed: {}",
-            refused.join("; ")
-        )))
+        let what = match layers {
+            Layers::Verify => "no exec can be verified, so none can be allowed",
+            Layers::LsmAndVerify => "no exec can be refused by BPF-LSM",
+        };
+        Err(Error::Refused(format!("{what}: {}", refused.join("; "))))
     }
 
     /// What the programs are attached to.
