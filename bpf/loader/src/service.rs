@@ -175,7 +175,7 @@ impl Loader for Service {
     }
 
     async fn events(&self, request: Request<Streaming<pb::EventAck>>) -> Answer<Self::EventsStream> {
-        Ok(Response::new(streams::events(&self.spool, request.into_inner())))
+        Ok(Response::new(streams::events(&self.spool, request.into_inner(), &self.work)))
     }
 
     async fn put_secrets(&self, request: Request<pb::PutSecretsRequest>) -> Answer<pb::PutSecretsResponse> {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use clawsec_proto as pb;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
@@ -47,11 +48,16 @@ pub fn decide(
     Box::pin(ReceiverStream::new(questions).map(Ok).chain(tokio_stream::once(Err(replaced))))
 }
 
-/// Serves `Events`: everything that is not acknowledged, then what happens.
-pub fn events(spool: &Arc<Spool>, mut acks: Streaming<pb::EventAck>) -> Answers<pb::EventBatch> {
+/// Serves `Events`: everything that is not acknowledged, then what happens. Batches are made and forgotten on `work`: the
+/// copies of some hundred events take near a millisecond, which a question on the connection's own thread would wait.
+pub fn events(
+    spool: &Arc<Spool>,
+    mut acks: Streaming<pb::EventAck>,
+    work: &Handle,
+) -> Answers<pb::EventBatch> {
     let (batches, receiver) = mpsc::channel(4);
     let mut reader = spool.reader();
-    tokio::spawn(async move {
+    work.spawn(async move {
         loop {
             let batch = tokio::select! {
                 batch = reader.next() => batch,
@@ -69,7 +75,7 @@ pub fn events(spool: &Arc<Spool>, mut acks: Streaming<pb::EventAck>) -> Answers<
         }
     });
     let spool = Arc::clone(spool);
-    tokio::spawn(async move {
+    work.spawn(async move {
         while let Ok(Some(ack)) = acks.message().await {
             spool.acknowledge(ack.sequence);
         }
