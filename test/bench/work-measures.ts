@@ -6,7 +6,7 @@ import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { Baseline } from "./baseline.js";
-import { gated, micros, type Setting } from "./measures.js";
+import { pairs, type Setting } from "./measures.js";
 import { type Figure, figure } from "./stats.js";
 
 const run = promisify(execFile);
@@ -76,21 +76,8 @@ function giveAway(path: string): void {
 /** Wall time of one piece of work, with the gate and without it. */
 export async function workFigure(setting: Setting, baseline: Baseline, work: Work): Promise<Figure> {
   const command = [setting.program, "spawn", "1", "/bin/sh", "-c", work.command];
-  // Once each beforehand: caches of the host are warm for both.
-  await baseline.run(command);
-  await gated(setting, command);
-  const [bare, ours]: [number[], number[]] = [[], []];
-  for (let round = 0; round < work.rounds; round++) {
-    const pair = [
-      async () => bare.push(...milliseconds(await baseline.run(command))),
-      async () => ours.push(...milliseconds(await gated(setting, command))),
-    ];
-    // Who is first alternates: what one leaves in caches must not be the other's gain.
-    for (const one of round % 2 === 0 ? pair : pair.reverse()) await one();
-  }
-  return figure(work.name, "ms", "runc with the same bundle, no gate", bare, ours);
-}
-
-function milliseconds(text: string): number[] {
-  return micros(text).map((value) => value / 1000);
+  const { bare, ours } = await pairs(setting, baseline, command, work.rounds);
+  const milliseconds = (values: readonly number[]) => values.map((value) => value / 1000);
+  const without = "runc with the same bundle, no gate";
+  return figure(work.name, "ms", without, milliseconds(bare), milliseconds(ours));
 }
